@@ -1,0 +1,1 @@
+"""The Celery workers: supervisors of trainer processes, and housekeeping."""
