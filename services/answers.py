@@ -1,0 +1,282 @@
+"""What the API answers: one pydantic class for each resource, from which the OpenAPI document is made too."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.schema import DatasetSchema
+from services.states import DatasetState, EvaluationState, JobState, Reason, Split
+
+
+class Answer(BaseModel):
+    """Base of all answers: nothing unnamed leaves the service."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Progress(Answer):
+    """How far the training has come."""
+
+    epoch: int = Field(description="Epochs done.")
+    of: int = Field(description="Epochs asked for.")
+    percent: float = Field(description="0 to 100, counting the part of the epoch under way.")
+    eta_seconds: float | None = Field(
+        description="Expected seconds to the end; null before the first epoch ended."
+    )
+
+
+class Best(Answer):
+    """The best epoch so far, by validation where there is one."""
+
+    epoch: int = Field(description="0-based, as in Keras's History.")
+    metric: str
+    value: float
+
+
+class QueuePlace(Answer):
+    """Where a queued job stands and what it waits for."""
+
+    position: int = Field(description="1 is next.")
+    ahead: int
+    why: str = Field(description="One sentence: what the job waits for.")
+
+
+class Timings(Answer):
+    """When things happened (UTC) and how long they took (seconds)."""
+
+    created_at: datetime
+    started_at: datetime | None = Field(description="First claim by a worker.")
+    finished_at: datetime | None
+    queue_seconds: float | None = Field(description="From submit to the first claim.")
+    first_epoch_seconds: float | None = Field(description="From submit to the end of the first epoch.")
+    train_seconds: float | None = Field(description="Sum of the epochs' seconds.")
+
+
+class Attempt(Answer):
+    """One try at training a job by one trainer process."""
+
+    number: int = Field(description="1 for the first.")
+    worker: str
+    device: str
+    started_at: datetime
+    ended_at: datetime | None
+    reason: Reason | None = Field(description="How it ended; null while it runs.")
+    detail: str | None
+    first_epoch: int = Field(description="The absolute epoch it began with.")
+    epochs_kept: int = Field(description="Epochs of this attempt that are in the history.")
+
+
+class DatasetRef(Answer):
+    """The data a job uses."""
+
+    name: str
+    version: str | None = Field(description="SHA-256 of the content; null until the dataset is ready.")
+
+
+class MlflowLink(Answer):
+    """The job's MLflow run."""
+
+    run_id: str | None
+    url: str | None
+    synced: bool = Field(description="Whether MLflow holds everything that SQL holds of this job.")
+
+
+class Job(Answer):
+    """One accepted spec and everything that came of it."""
+
+    id: str
+    name: str
+    state: JobState
+    reason: Reason | None
+    detail: str | None = Field(description="One sentence about the reason, for the person who asked.")
+    owner: str
+    labels: dict[str, str]
+    spec: dict[str, Any] = Field(description="The resolved spec, every default written out.")
+    seed: int
+    progress: Progress
+    best: Best | None
+    metrics: dict[str, float] | None = Field(description="Metrics of the last finished epoch.")
+    queue: QueuePlace | None = Field(description="Only while queued.")
+    timings: Timings
+    attempts: int
+    cancel_requested: bool
+    dataset: DatasetRef
+    params_count: int
+    device: str | None
+    engine: str | None = Field(description="Which engine trained it; null before the end.")
+    environment: dict[str, Any] = Field(description="Versions and threads of the last attempt.")
+    steps_seconds: dict[str, float] = Field(description="Seconds of each step of the last attempt.")
+    mlflow: MlflowLink
+    links: dict[str, str]
+
+
+class JobPage(Answer):
+    """A page of jobs, newest first."""
+
+    data: list[Job]
+    has_more: bool
+    next_after: str | None = Field(description="Pass as `after` to get the next page.")
+
+
+class DryRun(Answer):
+    """What a submit would do."""
+
+    spec: dict[str, Any]
+    params_count: int
+    batches_per_epoch: int | None = Field(description="Null until the dataset is ready.")
+    warnings: list[str]
+
+
+class History(Answer):
+    """Keras's History as JSON. A value that is not finite is null."""
+
+    params: dict[str, Any] = Field(description="Keras's History.params: verbose, epochs, steps.")
+    epoch: list[int] = Field(description="0-based epoch numbers.")
+    history: dict[str, list[float | None]] = Field(description="One list a metric, in the order of `epoch`.")
+    provisional_from: int | None = Field(
+        description="First epoch that no checkpoint covers yet; a crash would train it again. Null if all are covered."
+    )
+
+
+class LayerSummary(Answer):
+    """One row of the model summary."""
+
+    name: str
+    type: str
+    output_shape: list[int | None]
+    params: int
+    trainable_params: int
+
+
+class Summary(Answer):
+    """Keras's model summary, from arithmetic."""
+
+    layers: list[LayerSummary]
+    params: int
+    trainable_params: int
+    non_trainable_params: int
+    text: str
+
+
+class Look(Answer):
+    """A row of the ledger of looks at a test split."""
+
+    job: str
+    looked_at: datetime
+    who: str
+    why: str
+    looks_before: int = Field(description="Looks at this dataset version's test split before this one.")
+
+
+class Evaluation(Answer):
+    """Metrics of a finished job's model on a named split."""
+
+    id: str
+    job: str
+    split: Split
+    state: EvaluationState
+    metrics: dict[str, float] | None
+    rows: int | None
+    detail: str | None
+    reason: str | None = Field(description="Why the asker looked; asked for on the test split.")
+    looks_before: int | None = Field(description="Test split only: looks at it before this one.")
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class EvaluationList(Answer):
+    """All evaluations of a job, oldest first."""
+
+    data: list[Evaluation]
+
+
+class AttemptList(Answer):
+    """All attempts of a job, oldest first."""
+
+    data: list[Attempt]
+
+
+class Dataset(Answer):
+    """Named data and its newest version."""
+
+    name: str
+    state: DatasetState
+    version: str | None = Field(description="SHA-256 of the content.")
+    description: str
+    schema_: DatasetSchema | None = Field(alias="schema", description="Null until it is known.")
+    problem: str | None = Field(description="Why it was rejected, naming each source that failed.")
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+class DatasetList(Answer):
+    """All datasets by name."""
+
+    data: list[Dataset]
+
+
+class Ledger(Answer):
+    """All looks at the test split of one dataset, oldest first."""
+
+    data: list[Look]
+
+
+class Worker(Answer):
+    """One worker process."""
+
+    name: str
+    kind: Literal["train", "housekeeping"]
+    host: str
+    slots: int
+    busy: int
+    device: str
+    ready: bool = Field(description="Its forkserver has TensorFlow imported and its heartbeat is fresh.")
+    seen_at: datetime
+
+
+class WorkerList(Answer):
+    """Workers seen lately."""
+
+    data: list[Worker]
+
+
+class Queue(Answer):
+    """Who runs, who waits, and for what."""
+
+    running: int
+    queued: int
+    slots: int
+    why: str | None = Field(description="Why nothing starts, if so.")
+    jobs: list[Job] = Field(
+        description="Running jobs, then queued ones in the order they will start; at most 200."
+    )
+    workers: list[Worker]
+
+
+class Health(Answer):
+    """Readiness, with each part named."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = Field(description="`ok`, or what is wrong, for each part.")
+
+
+class ProblemItem(Answer):
+    """One thing that is wrong with a request."""
+
+    code: str = Field(description="Stable name of the rule that was broken.")
+    pointer: str = Field(description="JSON Pointer to the place in the request body.")
+    message: str = Field(description="What is wrong.")
+    received: Any = Field(default=None, description="What came.")
+    expected: str | None = Field(default=None, description="What would do.")
+
+
+class ProblemDocument(Answer):
+    """RFC 9457 problem details; `errors` holds all problems at once."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[ProblemItem] = []
