@@ -1,0 +1,56 @@
+"""Learning curves as picture files: drawn by a limited child process, kept by the content they show."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from services.answers import History
+from services.errors import TrainshedError
+
+SECONDS_TO_DRAW = 60
+
+
+class DrawingFailed(TrainshedError):
+    """The child that draws ended without a picture."""
+
+
+def curves_file(folder: Path, history: History, title: str, kind: Literal["png", "svg"] | str) -> Path:
+    """A file with the learning curves of this history, drawn unless it is there already.
+
+    Raises DrawingFailed if the child dies or takes longer than SECONDS_TO_DRAW.
+    """
+    request = json.dumps({"title": title, "epoch": history.epoch, "history": history.history})
+    digest = hashlib.sha256(request.encode()).hexdigest()[:16]
+    path = folder / f"learning-curves-{digest}.{kind}"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = _draw(request, kind)
+    _forget_older(folder, kind)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
+        file.write(picture)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+    return path
+
+
+def _draw(request: str, kind: str) -> bytes:
+    # A process of its own: Matplotlib adds 100 MB to whoever imports it.
+    child = [sys.executable, "-m", "services.drawing", kind]
+    try:
+        done = subprocess.run(
+            child, input=request.encode(), capture_output=True, timeout=SECONDS_TO_DRAW, check=True
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        raise DrawingFailed(f"The picture could not be drawn. {said[-1] if said else error}") from error
+    return done.stdout
+
+
+def _forget_older(folder: Path, kind: str) -> None:
+    for older in folder.glob(f"learning-curves-*.{kind}"):
+        older.unlink(missing_ok=True)

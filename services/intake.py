@@ -1,0 +1,121 @@
+"""From a document to a checked spec: the dataset is looked up, the spec checked against it, the seed fixed."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from services import datasets
+from services.checking import check
+from services.errors import NotFound
+from services.problems import Problem, SpecInvalid
+from services.spec import MAX_SEED, TrainSpec
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec that may be queued, with every default and its seed."""
+
+    spec: TrainSpec
+    known: datasets.Known
+
+
+def examine(session: Session, document: object) -> Checked:
+    """Check a document against the dataset it names; raises SpecInvalid with all problems at once."""
+    known = _dataset(session, document)
+    if isinstance(known, Problem):
+        raise SpecInvalid((known, *_other_problems(document)))
+    spec = check(document, known.schema)
+    seed = secrets.randbelow(MAX_SEED) if spec.seed is None else spec.seed
+    return Checked(spec.with_seed(seed), known)
+
+
+def _dataset(session: Session, document: object) -> datasets.Known | Problem:
+    given = document.get("dataset") if isinstance(document, dict) else None
+    if not isinstance(given, str):
+        # What is wrong with it is said by the spec's own check.
+        raise SpecInvalid(tuple(_other_problems(document)))
+    name, _, version = given.partition("@")
+    try:
+        return datasets.find(session, name, version or None)
+    except NotFound as error:
+        return Problem(
+            code="unknown_dataset",
+            pointer="/dataset",
+            message=str(error),
+            received=given,
+            expected=_nearest(name, datasets.names(session)),
+        )
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    listed = ", ".join(names)
+    return f"{near[0]}; all names: {listed}" if near else f"one of {listed}"
+
+
+def _other_problems(document: object) -> Sequence[Problem]:
+    try:
+        check(document, None)
+    except SpecInvalid as error:
+        return error.problems
+    return ()
+
+
+def override(document: object, settings: Sequence[str]) -> object:
+    """Apply `path=value` pairs to a copy of a document: dotted path, list items by index.
+
+    A value is read as the caller's JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere.
+    """
+    changed = deepcopy(document)
+    problems = [problem for text in settings if (problem := _set(changed, text)) is not None]
+    if problems:
+        raise SpecInvalid(tuple(problems))
+    return changed
+
+
+def _set(document: Any, text: str) -> Problem | None:
+    path, equals, value = text.partition("=")
+    *parents, last = path.split(".")
+    place = document
+    for step in parents:
+        place = _step(place, step)
+    if not equals or not path or not _assign(place, last, _read(value)):
+        return Problem(
+            code="bad_override",
+            pointer="/" + path.replace(".", "/"),
+            message=f"`set` cannot be applied: {text!r} does not lead to a place in the spec.",
+            received=text,
+            expected="a dotted path and a value, such as fit.epochs=5 or model.layers.1.units=200",
+        )
+    return None
+
+
+def _step(place: Any, step: str) -> Any:
+    if isinstance(place, dict):
+        return place.setdefault(step, {})
+    if isinstance(place, list) and step.isdecimal() and int(step) < len(place):
+        return place[int(step)]
+    return None
+
+
+def _assign(place: Any, last: str, value: object) -> bool:
+    if isinstance(place, dict):
+        place[last] = value
+        return True
+    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
+        place[int(last)] = value
+        return True
+    return False
+
+
+def _read(value: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
