@@ -1,0 +1,131 @@
+"""A view's contract: what it takes and answers, as pydantic classes; the OpenAPI document is made of these."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flask import Response, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from services.problems import Problem, SpecInvalid
+
+View = Callable[..., Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Query(BaseModel):
+    """Base of all query strings: unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Body(BaseModel):
+    """Base of all JSON bodies other than a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one view takes and answers."""
+
+    summary: str
+    answers: Mapping[int, type[BaseModel] | str | None]
+    """By status: a class for JSON, a media type for anything else, None for no body."""
+    query: type[Query] | None = None
+    body: type[BaseModel] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Request headers that mean something, each with a sentence."""
+    is_open: bool = False
+    """Whether it answers without a key."""
+
+
+def contract(
+    summary: str,
+    answers: Mapping[int, type[BaseModel] | str | None],
+    *,
+    query: type[Query] | None = None,
+    body: type[BaseModel] | None = None,
+    reads_body: bool = True,
+    headers: Mapping[str, str] | None = None,
+    is_open: bool = False,
+) -> Callable[[View], View]:
+    """Declare a view's contract: it gets `query` and `body` as objects and may return an answer object.
+
+    `reads_body=False` is for a view that reads its body itself.
+    """
+    declared = Contract(summary, answers, query, body, headers or {}, is_open)
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def checked(**path: str) -> Any:
+            arguments: dict[str, Any] = dict(path)
+            if query is not None:
+                arguments["query"] = _read_query(query)
+            if body is not None and reads_body:
+                arguments["body"] = _read_body(body)
+            return _respond(view(**arguments), min(answers))
+
+        checked.contract = declared  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+def _respond(answer: Any, status: int) -> Any:
+    headers: dict[str, str] = {}
+    if isinstance(answer, tuple):
+        answer, status, *rest = answer
+        headers = rest[0] if rest else {}
+    if isinstance(answer, BaseModel):
+        return json_response(answer, status, headers)
+    if isinstance(answer, Response):
+        answer.headers.update(headers)
+        return answer
+    return answer, status, headers
+
+
+def json_response(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer object as a response."""
+    response = Response(answer.model_dump_json(), status, content_type="application/json")
+    response.headers.update(headers or {})
+    return response
+
+
+def _read_query(kind: type[Query]) -> Query:
+    given: MultiDict[str, str] = request.args
+    lists = {name for name, model in kind.model_fields.items() if "list" in str(model.annotation)}
+    values = {key: given.getlist(key) if key in lists else given[key] for key in given}
+    return _validated(kind, values, pointer="?")
+
+
+def _read_body(kind: type[BaseModel]) -> BaseModel:
+    return _validated(kind, request.get_json(force=True), pointer="/")
+
+
+def _validated(kind: type[Model], values: object, pointer: str) -> Model:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SpecInvalid(
+            tuple(
+                Problem(
+                    code=item["type"],
+                    pointer=pointer + "/".join(map(str, item["loc"])),
+                    message=item["msg"] + ".",
+                    received=_plain(item["input"]),
+                    expected=_expected(kind, item["type"]),
+                )
+                for item in error.errors()
+            )
+        ) from error
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | None | list | dict) else str(value)
+
+
+def _expected(kind: type[BaseModel], code: str) -> str | None:
+    return f"one of {', '.join(kind.model_fields)}" if code == "extra_forbidden" else None

@@ -1,0 +1,62 @@
+"""Evaluations of a finished job's model."""
+
+from typing import Self
+
+from flask import Blueprint
+from pydantic import Field, model_validator
+
+from api.contract import Body, contract
+from api.parts import caller, parts
+from services import answers, evaluations, results
+from services.broker import HOUSEKEEPING_QUEUE
+from services.states import Split
+
+blueprint = Blueprint("evaluations", __name__, url_prefix="/v1/jobs/<job_id>/evaluations")
+
+
+class EvaluationRequest(Body):
+    """What to evaluate on, and why."""
+
+    split: Split
+    reason: str | None = Field(
+        default=None,
+        max_length=500,
+        description="Why you look; needed for the test split, and kept in its ledger.",
+    )
+
+    @model_validator(mode="after")
+    def _a_look_has_a_reason(self) -> Self:
+        if self.split is Split.TEST and not (self.reason or "").strip():
+            raise ValueError(
+                "The test split is sealed: each look at it is written down with a reason, and no reason came. "
+                'Send one, such as {"split": "test", "reason": "final figure for the report"}'
+            )
+        return self
+
+
+@blueprint.post("")
+@contract("Ask for an evaluation", {202: answers.Evaluation}, body=EvaluationRequest)
+def ask(job_id: str, body: EvaluationRequest) -> tuple[answers.Evaluation, int, dict[str, str]]:
+    """202 and a Location to look at; a look at the test split is in the ledger from now on."""
+    with parts().store.writes.begin() as session:
+        id_ = evaluations.ask(session, job_id, caller().id, body.split, body.reason)
+    parts().doorbell.ring(HOUSEKEEPING_QUEUE)
+    with parts().store.reads.begin() as session:
+        answer = results.evaluation(session, job_id, id_)
+    return answer, 202, {"Location": f"/v1/jobs/{job_id}/evaluations/{id_}"}
+
+
+@blueprint.get("")
+@contract("All evaluations of a job, oldest first", {200: answers.EvaluationList})
+def every(job_id: str) -> answers.EvaluationList:
+    """Those that the spec asked for, and those asked for later."""
+    with parts().store.reads.begin() as session:
+        return answers.EvaluationList(data=results.evaluations(session, job_id))
+
+
+@blueprint.get("/<evaluation_id>")
+@contract("One evaluation", {200: answers.Evaluation})
+def one(job_id: str, evaluation_id: str) -> answers.Evaluation:
+    """Its state, and its metrics when it succeeded."""
+    with parts().store.reads.begin() as session:
+        return results.evaluation(session, job_id, evaluation_id)
