@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test sure format format-check lint types imports lock
+.PHONY: help setup demo up test bench sure format format-check lint types imports lock
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ up: setup ## Start the embedded stack in the foreground; Ctrl-C stops it
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup ## Measure how soon a small job starts and what the processes weigh
+	$(BIN)/python -m benchmarks.start
 
 # One after the other and the tests last, with -j too, so that the output ends with pytest's closing line.
 sure: setup ## Run all that CI runs: format, lint, types, imports, tests

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, current_app, g, request
 
+from api.contract import contract_of
 from api.errors import problem
 from api.parts import parts
 from services import keys
@@ -16,7 +17,8 @@ def register_auth(app: Flask) -> None:
 
 def _authenticate() -> Response | None:
     view = current_app.view_functions.get(request.endpoint or "")
-    if view is not None and getattr(view, "contract").is_open:
+    declared = contract_of(view)
+    if declared is not None and declared.is_open:
         return None
     kind, _, key = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not key.strip():

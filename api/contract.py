@@ -1,4 +1,4 @@
-"""A view's contract: what it takes and answers, as pydantic classes; the OpenAPI document is made of these."""
+"""A view's contract: what it takes and answers, as pydantic classes; OpenAPI's document is made of them."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -74,6 +74,11 @@ def contract(
     return decorate
 
 
+def contract_of(view: View | None) -> Contract | None:
+    """What a view declared; None for one that declared nothing."""
+    return getattr(view, "contract", None)
+
+
 def _respond(answer: Any, status: int) -> Any:
     headers: dict[str, str] = {}
     if isinstance(answer, tuple):
@@ -114,13 +119,18 @@ def _validated(kind: type[Model], values: object, pointer: str) -> Model:
                 Problem(
                     code=item["type"],
                     pointer=pointer + "/".join(map(str, item["loc"])),
-                    message=item["msg"] + ".",
+                    message=_sentence(item["msg"]),
                     received=_plain(item["input"]),
                     expected=_expected(kind, item["type"]),
                 )
                 for item in error.errors()
             )
         ) from error
+
+
+def _sentence(message: str) -> str:
+    """Pydantic's message without its own preface, ended by a full stop."""
+    return message.removeprefix("Value error, ").rstrip(".") + "."
 
 
 def _plain(value: object) -> object:

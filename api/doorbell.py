@@ -9,7 +9,7 @@ from services.broker import RING_TRANSPORT, TASKS
 
 
 class Doorbell:
-    """A producer of its own: the workers' options would block a sender for seconds while the broker is away."""
+    """A producer of its own: the workers' options would block a sender for seconds without a broker."""
 
     # What the broker's client raises when nobody answers in time.
     _AWAY: Final = (OperationalError, OSError)
@@ -24,7 +24,7 @@ class Doorbell:
         )
 
     def ring(self, queue: str) -> bool:
-        """Say "look in SQL" to a queue's workers; False if the broker did not answer within its second or two."""
+        """Say "look in SQL" to a queue's workers; False if the broker did not answer in a second or two."""
         try:
             self._app.send_task(TASKS[queue], queue=queue, retry=False)
         except self._AWAY:

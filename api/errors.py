@@ -85,7 +85,7 @@ def _http(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.exception("unexpected error at %s", request.path)
+    log.error("unexpected error at %s", request.path, exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "Something unexpected went wrong here; the server's log has it."
     )

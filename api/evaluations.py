@@ -21,7 +21,7 @@ class EvaluationRequest(Body):
     reason: str | None = Field(
         default=None,
         max_length=500,
-        description="Why you look; needed for the test split, and kept in its ledger.",
+        description="Why you look; needed for the test split, kept in its ledger.",
     )
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from typing import Any
 
 worker_class = "gthread"
-# One process: the interpreter and its libraries are most of its memory, and requests wait for SQL, not for Python.
+# One process: its libraries are most of its memory, and requests wait for SQL, not for Python.
 workers = 1
 # Requests that wait for a job (`Prefer: wait`) hold a thread each.
 threads = 64

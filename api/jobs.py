@@ -182,7 +182,7 @@ def _seconds_to_wait() -> float:
 @blueprint.post("/<job_id>/cancel")
 @contract("Cancel a job, in any state", {200: answers.Job, 202: answers.Job})
 def cancel(job_id: str) -> tuple[answers.Job, int]:
-    """200 if the job is cancelled now, 202 if its trainer was asked to stop, 409 if it ended otherwise before."""
+    """200 if the job is cancelled now, 202 if its trainer was asked to stop, 409 if it has ended otherwise."""
     with parts().store.writes.begin() as session:
         state = jobs.cancel(session, job_id)
     with parts().store.reads.begin() as session:

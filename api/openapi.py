@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, current_app, json
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.contract import Contract, contract
+from api.contract import Contract, contract, contract_of
 from services.answers import ProblemDocument
 from services.spec import TrainSpec
 
@@ -34,7 +34,7 @@ def document(app: Flask) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     models: set[type[BaseModel]] = {ProblemDocument}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        declared: Contract | None = getattr(app.view_functions[rule.endpoint], "contract", None)
+        declared = contract_of(app.view_functions[rule.endpoint])
         if declared is None:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
@@ -81,7 +81,7 @@ def _operation(endpoint: str, declared: Contract, path: list[str], description: 
             ("application/json", "application/yaml") if declared.body is TrainSpec else ("application/json",)
         )
         schema = {"schema": _reference(declared.body)}
-        operation["requestBody"] = {"required": True, "content": {kind: schema for kind in kinds}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
     return operation
 
 

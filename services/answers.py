@@ -22,7 +22,7 @@ class Progress(Answer):
     of: int = Field(description="Epochs asked for.")
     percent: float = Field(description="0 to 100, counting the part of the epoch under way.")
     eta_seconds: float | None = Field(
-        description="Expected seconds to the end; null before the first epoch ended."
+        description="Expected seconds to the end; null in the first epoch."
     )
 
 
@@ -135,7 +135,7 @@ class History(Answer):
     epoch: list[int] = Field(description="0-based epoch numbers.")
     history: dict[str, list[float | None]] = Field(description="One list a metric, in the order of `epoch`.")
     provisional_from: int | None = Field(
-        description="First epoch that no checkpoint covers yet; a crash would train it again. Null if all are covered."
+        description="First epoch that no checkpoint covers yet, and a crash would undo. Null if there is none."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Monitor:
-    """The metric that tells: what early stopping watches, otherwise the validation loss, otherwise the loss."""
+    """The metric that tells: what early stopping watches, else the validation loss, else the loss."""
 
     metric: str
     maximise: bool
@@ -19,12 +19,13 @@ class Monitor:
             validated = spec["split"]["validation"] is not None
             return cls("val_loss" if validated else "loss", maximise=False)
         mode = stopping["mode"]
-        return cls(stopping["monitor"], mode == "max" or (mode == "auto" and _rises(stopping["monitor"])))
+        rises = mode == "max" or (mode == "auto" and _rises(stopping["monitor"]))
+        return cls(stopping["monitor"], rises)
 
     def better(
         self, best: dict[str, Any] | None, epoch: int, metrics: dict[str, float]
     ) -> dict[str, Any] | None:
-        """The best after one more epoch. An epoch that lacks the metric, or has NaN there, changes nothing."""
+        """The best after one more epoch. One that lacks the metric, or has NaN there, changes nothing."""
         value = metrics.get(self.metric)
         if value is None or value != value:
             return best

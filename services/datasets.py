@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services import answers
-from services.catalogue import CATALOGUE
+from services.catalogue import BUNDLED, CATALOGUE
 from services.errors import NotFound
 from services.events import record
 from services.models import Dataset, DatasetVersion, Job
@@ -91,9 +91,9 @@ def describe_version(session: Session, name: str, version: str) -> answers.Datas
 
 
 def want(session: Session, name: str) -> str | None:
-    """Ask for a catalogue dataset to be read; one that is ready or being read stays so. Returns its version if it has one.
+    """Ask for a catalogue dataset to be read; one that is ready or being read stays so. Returns its version.
 
-    The dataset's row is locked until the caller commits, so that `accept` and `reject` find the job the caller adds.
+    The dataset's row stays locked until the caller commits: `accept` and `reject` will see the caller's job.
     """
     row = _locked(session, name) or _add(session, name)
     if row is not None and row.state in {DatasetState.AVAILABLE, DatasetState.REJECTED}:
@@ -124,6 +124,12 @@ def _add(session: Session, name: str) -> Dataset | None:
     except IntegrityError:
         return _locked(session, name)
     return None
+
+
+def want_bundled(session: Session) -> None:
+    """Ask for the datasets that need no download, so that first jobs on them start at once."""
+    for name in sorted(BUNDLED):
+        want(session, name)
 
 
 def take(session: Session) -> str | None:

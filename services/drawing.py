@@ -1,4 +1,4 @@
-"""The child process that draws learning curves: `python -m services.drawing png|svg`, JSON in, picture out."""
+"""The child that draws learning curves: `python -m services.drawing png|svg`, JSON in, picture out."""
 
 import io
 import json

@@ -10,7 +10,7 @@ from services.store import now_ms
 
 
 def record(session: Session, job_id: str, kind: str, data: dict[str, Any]) -> None:
-    """Append an event. The caller holds the job's row lock (it has just written the row), so `seq` has no gap."""
+    """Append an event. The caller has just written the job's row and so holds its lock: `seq` has no gap."""
     seq = select(func.coalesce(func.max(Event.seq), 0) + 1).where(Event.job_id == job_id)
     fence = select(Job.fence).where(Job.id == job_id)
     session.execute(

@@ -1,4 +1,4 @@
-"""From a document to a checked spec: the dataset is looked up, the spec checked against it, the seed fixed."""
+"""From a document to a checked spec: its dataset looked up, its meaning checked, its seed fixed."""
 
 import json
 import secrets
@@ -70,7 +70,7 @@ def _other_problems(document: object) -> Sequence[Problem]:
 def override(document: object, settings: Sequence[str]) -> object:
     """Apply `path=value` pairs to a copy of a document: dotted path, list items by index.
 
-    A value is read as the caller's JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere.
+    A value is read as JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere.
     """
     changed = deepcopy(document)
     problems = [problem for text in settings if (problem := _set(changed, text)) is not None]

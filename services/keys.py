@@ -1,4 +1,4 @@
-"""API keys: made, checked, and kept as digests. `python -m services.keys ensure --file PATH` makes the first."""
+"""API keys: made, checked, kept as digests. `python -m services.keys ensure --file PATH` makes the first."""
 
 import argparse
 import hashlib
@@ -61,7 +61,7 @@ def _digest(key: str) -> str:
 
 
 def ensure_key_file(store: Store, path: Path, owner_name: str) -> bool:
-    """Make a key and write it to a file of mode 0600, unless the file holds a valid one. True if one was made."""
+    """Make a key in a file of mode 0600, unless the file holds a valid one. True if one was made."""
     if path.exists():
         with store.reads.begin() as session:
             if caller(session, path.read_text().strip()) is not None:

@@ -1,6 +1,7 @@
 """What a worker writes for a job it has claimed. Each write names the fence; none succeeds with an old one.
 
-The caller owns the transaction. `LeaseLost` means that the job is somebody else's: end the trainer, write nothing.
+The caller owns the transaction. `LeaseLost` means that the job is somebody else's: end the trainer, write
+nothing.
 """
 
 from collections.abc import Sequence
@@ -205,7 +206,7 @@ def write_epochs(
 ) -> None:
     """Store finished epochs and their checkpoints; counts as a sign of life.
 
-    May be tried again after a commit whose answer was lost: epochs that are stored already are left as they are.
+    May be tried again after a commit whose answer was lost: epochs that are stored already stay as they are.
     """
     taken = [result.checkpoint for result in results if result.checkpoint is not None]
     values: dict[str, Any] = {"epochs_done": results[-1].epoch + 1, "epoch_fraction": 0.0}
@@ -298,7 +299,7 @@ def end_cancelled(session: Session, lease: Lease) -> None:
 
 
 def end_failed(session: Session, lease: Lease, reason: Reason, detail: str) -> JobState:
-    """An attempt ended badly: the job is queued again or fails, as the causes' table says. Returns the state."""
+    """An attempt ended badly: the job is queued again or fails, by the causes' table. Returns the state."""
     # Takes the row's lock: a cancel came before and is seen, or waits and finds what follows.
     _write(session, lease)
     unwanted = is_unwanted(session, lease)
@@ -394,11 +395,12 @@ def store_evaluations(
 
 
 def expired(session: Session) -> list[Lease]:
-    """Leases whose time is over by the database's clock."""
+    """Leases whose time is over by the database's clock; none can be renewed before the caller commits."""
     rows = session.execute(
-        select(Job.id, Job.fence, Job.attempts).where(
-            Job.state == JobState.RUNNING, Job.lease_until < now_ms()
-        )
+        select(Job.id, Job.fence, Job.attempts)
+        .where(Job.state == JobState.RUNNING, Job.lease_until < now_ms())
+        # A row that is locked is being written: its worker lives.
+        .with_for_update(skip_locked=True)
     )
     return [Lease(*row) for row in rows]
 

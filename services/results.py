@@ -14,8 +14,8 @@ from services import answers, workers
 from services.errors import NotFound
 from services.models import Attempt, Checkpoint, Dataset, DatasetVersion, Epoch, Evaluation, Job, Look, Owner
 from services.order import Waiting, queued
-from services.schema import DatasetSchema
 from services.rows import batches_per_epoch
+from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import DatasetState, JobState
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 
 class Settings(BaseModel):
@@ -40,13 +40,12 @@ class Settings(BaseModel):
     reconcile_seconds: float = Field(default=15, gt=0)
     cancel_grace_seconds: float = Field(default=10, gt=0)
 
-    @model_validator(mode="after")
-    def _artifact_root_is_absolute(self) -> "Settings":
-        if not self.artifact_root.is_absolute():
-            raise ValueError(
-                f"TRAINSHED_ARTIFACT_ROOT must be an absolute path, not {str(self.artifact_root)!r}."
-            )
-        return self
+    @field_validator("artifact_root")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError(f"it must be an absolute path, not {str(path)!r}")
+        return path
 
     @property
     def database(self) -> str:
@@ -69,14 +68,21 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, str] = {}
     for name in Settings.model_fields:
         variable = f"TRAINSHED_{name.upper()}"
-        if f"{variable}_FILE" in environ:
-            values[name] = Path(environ[f"{variable}_FILE"]).read_text().strip()
+        if environ.get(f"{variable}_FILE"):
+            values[name] = _read_secret(f"{variable}_FILE", Path(environ[f"{variable}_FILE"]))
         elif environ.get(variable):
             values[name] = environ[variable]
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from error
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error}") from error
 
 
 def _sentence(error: ValidationError) -> str:

@@ -54,6 +54,11 @@ def leave(session: Session, name: str) -> None:
     session.execute(delete(Worker).where(Worker.name == name))
 
 
+def can_train(session: Session) -> bool:
+    """Whether a train worker is there and warm."""
+    return any(worker.ready for worker in present(session) if worker.kind == TRAIN)
+
+
 def present(session: Session) -> list[Worker]:
     """Workers seen lately, by kind and name."""
     recent = select(Worker).where(Worker.seen_at >= now_ms() - SEEN_WITHIN_MS)

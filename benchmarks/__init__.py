@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat; each is one command and prints a table."""

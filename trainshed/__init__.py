@@ -1,0 +1,1 @@
+"""Trainshed's client, command line and embedded stack: what a user installs."""

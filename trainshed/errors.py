@@ -1,0 +1,240 @@
+"""What can go wrong for a user.
+
+TrainshedError
+├── ServerUnknown          nothing says where the server is
+├── KeyUnknown             nothing says which key to send
+├── Unreachable            the server does not answer
+├── ProblemError           the server refused; carries its problem document
+│   ├── Refused            400, 415, 422: the request has to change
+│   ├── Unauthorized       401, 403
+│   ├── NotFound           404
+│   ├── Conflict           409, 412
+│   └── ServerFailed       500 and above
+├── NoSuchJob              an abbreviated id fits no job
+├── AmbiguousJob           an abbreviated id fits several
+├── StillRunning           wait() ran out of time
+└── StackError             `trainshed up` cannot start
+    ├── NoCheckout         the server's code is not here
+    ├── PythonTooOld
+    ├── PackagesMissing
+    ├── HomeUnusable
+    ├── HomeInUse          another `up` has it
+    ├── PortTaken
+    └── StepFailed         a process of the stack ended before the stack was ready
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainshed.answers import ProblemAnswer, ProblemItem
+
+
+class TrainshedError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ServerUnknown(TrainshedError):
+    """Nothing says where the server is."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        super().__init__(
+            f"No server is known here: {home} holds no address. Start one with `trainshed up`, "
+            "or set TRAINSHED_URL and TRAINSHED_KEY."
+        )
+
+
+class KeyUnknown(TrainshedError):
+    """Nothing says which key to send."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"No API key for this server: set TRAINSHED_KEY ({path} is not for it, or is missing)."
+        )
+
+
+class Unreachable(TrainshedError):
+    """The server does not answer, or its answer broke off."""
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        self.why = why
+        super().__init__(
+            f"{url} does not answer ({why}). Start the server with `trainshed up`, "
+            "or set TRAINSHED_URL to the right one."
+        )
+
+
+class ProblemError(TrainshedError):
+    """The server refused. `document` is its problem document (RFC 9457)."""
+
+    def __init__(self, document: ProblemAnswer) -> None:
+        self.document = document
+        super().__init__(_readable(document))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.document["status"]
+
+    @property
+    def problems(self) -> list[ProblemItem]:
+        """All that is wrong, each with a JSON Pointer."""
+        return self.document.get("errors", [])
+
+
+class Refused(ProblemError):
+    """The request has to change before it can succeed."""
+
+
+class Unauthorized(ProblemError):
+    """The key is not known, or not allowed to do this."""
+
+
+class NotFound(ProblemError):
+    """There is no such thing."""
+
+
+class Conflict(ProblemError):
+    """The thing is in a state that does not allow this."""
+
+
+class ServerFailed(ProblemError):
+    """The server could not do what it should."""
+
+
+def problem_error(document: ProblemAnswer) -> ProblemError:
+    """The error class for a problem document, by its status."""
+    kinds: dict[int, type[ProblemError]] = {
+        401: Unauthorized, 403: Unauthorized, 404: NotFound, 409: Conflict, 412: Conflict,
+    }  # fmt: skip
+    status = document["status"]
+    return (ServerFailed if status >= 500 else kinds.get(status, Refused))(document)
+
+
+class NoSuchJob(TrainshedError):
+    """An abbreviated id fits no job."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(
+            "There is no job yet."
+            if text == "last"
+            else f"No job's id begins or ends with {text!r}. See `trainshed ls`."
+        )
+
+
+class AmbiguousJob(TrainshedError):
+    """An abbreviated id fits several jobs."""
+
+    def __init__(self, text: str, ids: Sequence[str]) -> None:
+        self.text = text
+        self.ids = ids
+        super().__init__(f"{text!r} fits {len(ids)} jobs: {', '.join(ids[:5])}. Write more of the id.")
+
+
+class StillRunning(TrainshedError):
+    """wait() ran out of time before the job ended."""
+
+    def __init__(self, job: str, seconds: float) -> None:
+        self.job = job
+        self.seconds = seconds
+        super().__init__(f"Job {job} has not ended within {seconds:g} s.")
+
+
+class StackError(TrainshedError):
+    """`trainshed up` cannot start."""
+
+
+class NoCheckout(StackError):
+    """The server's code is not here."""
+
+    def __init__(self, looked_in: Sequence[Path]) -> None:
+        self.looked_in = looked_in
+        places = " and ".join(map(str, looked_in))
+        super().__init__(
+            "`trainshed up` runs the server's own code and needs its checkout, the folder that holds "
+            f"services/, worker/, api/ and migrations/. It is not in {places}. "
+            "Clone the repository and run the command in it."
+        )
+
+
+class PythonTooOld(StackError):
+    """The server needs a newer Python."""
+
+    def __init__(self, found: str, needed: str) -> None:
+        self.found = found
+        self.needed = needed
+        super().__init__(f"The server needs Python {needed} or newer; this is {found}.")
+
+
+class PackagesMissing(StackError):
+    """The server's packages are not installed for this Python."""
+
+    def __init__(self, names: Sequence[str], checkout: Path, python: str) -> None:
+        self.names = names
+        super().__init__(
+            f"{python} lacks packages that the server needs: {', '.join(names)}. "
+            f"Run `make setup` in {checkout}, then `.venv/bin/trainshed up`."
+        )
+
+
+class HomeUnusable(StackError):
+    """The home folder cannot be used."""
+
+    def __init__(self, home: Path, why: str) -> None:
+        self.home = home
+        self.why = why
+        super().__init__(f"The home folder {home} cannot be used: {why}. Choose another with --home.")
+
+
+class HomeInUse(StackError):
+    """Another `up` has this home."""
+
+    def __init__(self, home: Path, pid: int | None) -> None:
+        self.home = home
+        self.pid = pid
+        who = "Another `trainshed up`" if pid is None else f"Another `trainshed up` (process {pid})"
+        super().__init__(f"{who} is running on {home}. Stop it, or choose another folder with --home.")
+
+
+class PortTaken(StackError):
+    """Something else listens there."""
+
+    def __init__(self, host: str, port: int, option: str, why: str) -> None:
+        self.host = host
+        self.port = port
+        self.option = option
+        super().__init__(
+            f"Port {port} on {host} cannot be used ({why}). "
+            f"Choose another with {option}, or stop what uses it."
+        )
+
+
+class StepFailed(StackError):
+    """A process of the stack ended before the stack was ready."""
+
+    def __init__(self, name: str, code: int, log: Path, times: int = 1) -> None:
+        self.name = name
+        self.code = code
+        how_often = "" if times == 1 else f" {times} times"
+        super().__init__(
+            f"{name} ended{how_often} with exit code {code} before the stack was ready. "
+            f"Its last words are in {log}."
+        )
+
+
+def _readable(document: ProblemAnswer) -> str:
+    lines = [document["detail"] or document["title"]]
+    lines.extend(_line(item) for item in document.get("errors", []))
+    return "\n".join(lines)
+
+
+def _line(item: ProblemItem) -> str:
+    facts = []
+    if item.get("received") is not None:
+        facts.append(f"got {item['received']!r}")
+    if expected := item.get("expected"):
+        facts.append(f"expected {expected}")
+    return f"  {item['pointer'] or '/'}: {item['message']}" + (f" ({'; '.join(facts)})" if facts else "")

@@ -1,0 +1,256 @@
+"""Answers as rich tables and sentences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainshed.answers import Dataset, DryRun, Evaluation, History, JobAnswer, Look, Queue
+
+STYLES = {
+    "queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "magenta",
+    "ready": "green", "processing": "cyan", "rejected": "red", "available": "dim",
+}  # fmt: skip
+WIDE = 240  # columns where there is no terminal to be filled: nothing is cut off
+SHORT_ID = 8  # digits; the end of an id is its random part
+
+
+def console_for(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr; tables are never cut to fit a pipe or a file."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def jobs(listed: Sequence[JobAnswer]) -> RenderableType:
+    """One row a job."""
+    if not listed:
+        return Text("No jobs.")
+    table = _table("id", "name", "state", "epoch", "metrics", "dataset", "owner", "age")
+    for job in listed:
+        table.add_row(
+            short_id(job["id"]), Text(job["name"]), state(job), _epochs(job), numbers(_headline(job)),
+            job["dataset"]["name"], Text(job["owner"]), _age(job["timings"]["created_at"]),
+        )  # fmt: skip
+    return table
+
+
+def job(one: JobAnswer) -> RenderableType:
+    """Everything about one job but its spec."""
+    timings = one["timings"]
+    rows: dict[str, RenderableType | None] = {
+        "id": one["id"],
+        "name": Text(one["name"]),
+        "state": state(one),
+        "why": _text(one["detail"]),
+        "waits for": _text(one["queue"]["why"]) if one["queue"] else None,
+        "epoch": _epochs(one),
+        "metrics": numbers(one["metrics"]) if one["metrics"] else None,
+        "best": _best(one),
+        "parameters": f"{one['params_count']:,}",
+        "dataset": one["dataset"]["name"] + _version(one["dataset"]["version"]),
+        "seed": str(one["seed"]),
+        "owner": Text(one["owner"]),
+        "labels": Text(", ".join(f"{name}={value}" for name, value in one["labels"].items())),
+        "created": timings["created_at"],
+        "queued for": seconds(timings["queue_seconds"]),
+        "trained for": seconds(timings["train_seconds"]),
+        "attempts": str(one["attempts"]),
+        "device": one["device"],
+        "engine": one["engine"],
+        "MLflow": _mlflow(one),
+    }
+    return _pairs(rows)
+
+
+def history(table_of: History, *, last: int | None = None) -> RenderableType:
+    """One row an epoch, only the last ones if asked."""
+    columns = table_of["history"]
+    if not table_of["epoch"]:
+        return Text("No epoch is finished yet.")
+    first = 0 if last is None else max(0, len(table_of["epoch"]) - last)
+    table = _table("epoch", *columns, right=True)
+    for row in range(first, len(table_of["epoch"])):
+        # Keras counts epochs from 0, and so do all of our answers; people see Keras's "Epoch 1/30".
+        table.add_row(str(table_of["epoch"][row] + 1), *(number(column[row]) for column in columns.values()))
+    return table
+
+
+def evaluation(one: Evaluation) -> RenderableType:
+    """The metrics of one evaluation."""
+    rows: dict[str, RenderableType | None] = {
+        "split": one["split"],
+        "state": Text(one["state"], STYLES.get(one["state"], "")),
+        "why": _text(one["detail"]),
+        "rows": None if one["rows"] is None else f"{one['rows']:,}",
+        "looks before": None if one["looks_before"] is None else str(one["looks_before"]),
+    }
+    metrics: dict[str, RenderableType | None] = {
+        name: number(value) for name, value in (one["metrics"] or {}).items()
+    }
+    return _pairs(rows | metrics)
+
+
+def dry_run(answer: DryRun) -> RenderableType:
+    """What a submit would do."""
+    rows: dict[str, RenderableType | None] = {
+        "parameters": f"{answer['params_count']:,}",
+        "batches an epoch": "known once the dataset is ready"
+        if answer["batches_per_epoch"] is None
+        else f"{answer['batches_per_epoch']:,}",
+    }
+    warnings = [Text(f"warning: {warning}", "yellow") for warning in answer["warnings"]]
+    return Group(Text("The spec is valid. Nothing was queued."), _pairs(rows), *warnings)
+
+
+def datasets(listed: Sequence[Dataset]) -> RenderableType:
+    """One row a dataset."""
+    if not listed:
+        return Text("No datasets.")
+    table = _table("name", "state", "task", "train", "test", "features", "description")
+    for one in listed:
+        schema = one["schema"] or {}
+        rows = schema.get("rows", {})
+        table.add_row(
+            one["name"], Text(one["state"], STYLES.get(one["state"], "")), schema.get("task", ""),
+            _count(rows.get("train")), _count(rows.get("test")), _shape(schema),
+            Text(one["problem"] or one["description"]),
+        )  # fmt: skip
+    return table
+
+
+def ledger(looks: Sequence[Look]) -> RenderableType:
+    """One row a look at the test split."""
+    if not looks:
+        return Text("Nobody has looked at the test split.")
+    table = _table("when", "who", "job", "why")
+    for look in looks:
+        table.add_row(look["looked_at"], Text(look["who"]), short_id(look["job"]), Text(look["why"]))
+    return table
+
+
+def queue(answer: Queue) -> RenderableType:
+    """Running and waiting jobs, and the workers."""
+    slots = f"{answer['slots']} slot{'' if answer['slots'] == 1 else 's'}"
+    head = f"{answer['running']} running on {slots}, {answer['queued']} queued."
+    parts: list[RenderableType] = [Text(head)]
+    if answer["why"]:
+        parts.append(Text(answer["why"], "yellow"))
+    if answer["jobs"]:
+        parts.append(_queued(answer["jobs"]))
+    workers = _table("worker", "kind", "busy", "device", "ready")
+    for one in answer["workers"]:
+        busy = f"{one['busy']}/{one['slots']}"
+        workers.add_row(Text(one["name"]), one["kind"], busy, one["device"], "yes" if one["ready"] else "no")
+    return Group(*parts, workers if answer["workers"] else Text("No worker is running.", "red"))
+
+
+def state(one: JobAnswer) -> Text:
+    """The state, coloured, with its reason."""
+    reason = f" ({one['reason']})" if one["reason"] and one["reason"] != "finished" else ""
+    wish = " (being cancelled)" if one["cancel_requested"] and one["state"] in {"queued", "running"} else ""
+    return Text(f"{one['state']}{reason}{wish}", STYLES.get(one["state"], ""))
+
+
+def numbers(values: Mapping[str, float]) -> str:
+    """`loss 0.4012  accuracy 0.8602`."""
+    return "  ".join(f"{name} {number(value)}" for name, value in values.items())
+
+
+def number(value: float | None) -> str:
+    """Four decimals; very small and very large values in powers of ten."""
+    if value is None:
+        return "nan"
+    is_extreme = value != 0 and not 1e-3 <= abs(value) < 1e6
+    return f"{value:.3e}" if is_extreme else f"{value:.4f}"
+
+
+def seconds(value: float | None) -> str | None:
+    """`0.8 s`, `1:05`, `2:00:00`."""
+    if value is None:
+        return None
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short_id(job_id: str) -> str:
+    """The end of an id, which every command understands."""
+    return job_id[-SHORT_ID:]
+
+
+def _headline(one: JobAnswer) -> dict[str, float]:
+    metrics = one["metrics"] or {}
+    validation = {name: value for name, value in metrics.items() if name.startswith("val_")}
+    return validation or {name: value for name, value in metrics.items() if name != "learning_rate"}
+
+
+def _queued(listed: Sequence[JobAnswer]) -> Table:
+    table = _table("place", "id", "name", "state", "epoch", "owner", "waits for")
+    for one in listed:
+        place = one["queue"]
+        table.add_row(
+            str(place["position"]) if place else "", short_id(one["id"]), Text(one["name"]), state(one),
+            _epochs(one), Text(one["owner"]), Text(place["why"] if place else ""),
+        )  # fmt: skip
+    return table
+
+
+def _table(*names: str, right: bool = False) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _pairs(rows: Mapping[str, RenderableType | None]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value is not None and str(value):
+            table.add_row(name, value)
+    return table
+
+
+def _epochs(one: JobAnswer) -> str:
+    return f"{one['progress']['epoch']}/{one['progress']['of']}"
+
+
+def _best(one: JobAnswer) -> str | None:
+    best = one["best"]
+    return f"{best['metric']} {number(best['value'])} in epoch {best['epoch'] + 1}" if best else None
+
+
+def _mlflow(one: JobAnswer) -> str | None:
+    url = one["mlflow"]["url"]
+    return url if url is None or one["mlflow"]["synced"] else f"{url} (being copied)"
+
+
+def _version(version: str | None) -> str:
+    return f"@{version[:12]}" if version else ""
+
+
+def _text(value: str | None) -> Text | None:
+    return Text(value) if value else None
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _shape(schema: Mapping[str, Mapping[str, Iterable[int]]]) -> str:
+    return "×".join(map(str, schema["features"]["shape"])) if schema else ""
+
+
+def _age(created_at: str) -> str:
+    age = (datetime.now(UTC) - datetime.fromisoformat(created_at)).total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if age >= size:
+            return f"{age / size:.0f} {unit}"
+    return f"{max(0, age):.0f} s"

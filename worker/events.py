@@ -1,0 +1,248 @@
+"""What a supervisor and its trainer say to each other: JSON over a pipe, never pickle."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pydantic
+
+from services.states import Reason, Split
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a trainer says. Floats keep every bit; NaN and infinities travel too, as in JavaScript."""
+
+    event: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint file that is safely on disk."""
+
+    path: str
+    epoch: int
+    bytes: int
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The finished model file."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The epoch with the best value of one metric."""
+
+    epoch: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class SplitMetrics:
+    """One split's metrics, and how many rows they are over."""
+
+    split: Split
+    metrics: Metrics
+    rows: int
+
+
+@dataclass(frozen=True)
+class Ready(Event):
+    """The process is up and its device is set."""
+
+    event: ClassVar[str] = "ready"
+    tensorflow_preloaded: bool
+    tensorflow: str
+    keras: str
+    numpy: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """Training goes on from a checkpoint; `epoch` is the first to train."""
+
+    event: ClassVar[str] = "resumed"
+    epoch: int
+    path: str
+
+
+@dataclass(frozen=True)
+class CheckpointSkipped(Event):
+    """A checkpoint was not usable."""
+
+    event: ClassVar[str] = "checkpoint_skipped"
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Within an epoch: the share done, 0 to 1, and the running metrics."""
+
+    event: ClassVar[str] = "progress"
+    epoch: int
+    fraction: float
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    """One line of the history. `seconds` holds training and validation, not the checkpoint."""
+
+    event: ClassVar[str] = "epoch"
+    epoch: int
+    metrics: Metrics
+    learning_rate: float
+    seconds: float
+    examples: int
+    checkpoint: SavedCheckpoint | None
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The order is done. An evaluate order fills `evaluations` only."""
+
+    event: ClassVar[str] = "finished"
+    evaluations: list[SplitMetrics]
+    reason: Literal[Reason.FINISHED, Reason.STOPPED_EARLY] | None = None
+    epochs: int | None = None
+    best: BestEpoch | None = None
+    restored_epoch: int | None = None
+    model: SavedModel | None = None
+    engine: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """A stop command was obeyed; `epoch` is the one that was under way and is not reported."""
+
+    event: ClassVar[str] = "stopped"
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The verdict on a trainer that could not finish."""
+
+    event: ClassVar[str] = "failed"
+    reason: Reason
+    message: str
+    detail: str | None = None
+    epoch: int | None = None
+
+
+type_of_event: dict[str, type[Event]] = {
+    kind.event: kind
+    for kind in (Ready, Resumed, CheckpointSkipped, Progress, EpochEnded, Finished, Stopped, Failed)
+}
+_readers = {name: pydantic.TypeAdapter(kind) for name, kind in type_of_event.items()}
+
+
+def encode(event: Event) -> bytes:
+    """One event as one message."""
+    return json.dumps({"event": event.event, **asdict(event)}).encode()
+
+
+def decode(message: bytes) -> Event:
+    """The event in a message. Raises ValueError for anything else."""
+    facts = json.loads(message)
+    reader = _readers.get(facts.pop("event", None))
+    if reader is None:
+        raise ValueError(f"not an event of a trainer: {message[:200]!r}")
+    event: Event = reader.validate_python(facts)
+    return event
+
+
+class Paper(pydantic.BaseModel):
+    """Base of the documents that a supervisor hands over."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Device(Paper):
+    """Where to compute. `threads` null: all that the process may use."""
+
+    kind: Literal["cpu", "gpu"] = "cpu"
+    index: int | None = None
+    memory_limit_mb: int | None = None
+    threads: int | None = None
+
+
+class DatasetPlace(Paper):
+    """A dataset version on disk; `schema` as in services.schema."""
+
+    name: str
+    version: str
+    path: str
+    schema_: dict[str, Any] = pydantic.Field(alias="schema")
+
+
+class CheckpointFile(Paper):
+    """A checkpoint that SQL knows of."""
+
+    path: str
+    epoch: int
+    sha256: str
+
+
+class ModelFile(Paper):
+    """A finished model that SQL knows of."""
+
+    path: str
+    sha256: str
+
+
+class TrainOrder(Paper):
+    """Train a job; checkpoints come newest first."""
+
+    kind: Literal["train"] = "train"
+    job: str
+    fence: int
+    spec: dict[str, Any]
+    dataset: DatasetPlace
+    job_dir: str
+    checkpoints: list[CheckpointFile] = []
+    device: Device = Device()
+
+
+class EvaluateOrder(Paper):
+    """Evaluate a finished job's model on one split."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    job: str
+    spec: dict[str, Any]
+    dataset: DatasetPlace
+    job_dir: str
+    model: ModelFile
+    split: Split
+    device: Device = Device()
+
+
+Order = TrainOrder | EvaluateOrder
+_orders: pydantic.TypeAdapter[Order] = pydantic.TypeAdapter(Order)
+
+
+def encode_order(order: Order) -> bytes:
+    """One order as JSON."""
+    return json.dumps(order.model_dump(mode="json", by_alias=True)).encode()
+
+
+def decode_order(message: bytes) -> Order:
+    """The order in a document. Raises ValueError (pydantic's ValidationError) for anything else."""
+    return _orders.validate_python(json.loads(message))
+
+
+STOP = b'{"command": "stop"}'

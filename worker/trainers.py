@@ -1,0 +1,172 @@
+"""Trainer processes: forked from a forkserver that has TensorFlow imported, one fresh process an order."""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from worker import entry
+from worker.events import STOP, Event, Order, decode, encode_order
+
+# Modules of a trainer, imported once in the forkserver. A name that does not exist is passed over in silence.
+PRELOAD = ["tensorflow", "keras", "worker.training.trainer"]
+LARGEST_LOG = 1_000_000
+# Variables that the forkserver and its trainers may know; secrets are not among them.
+KEPT_VARIABLES = (
+    "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+    "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",
+)  # fmt: skip
+KEPT_PREFIXES = ("TF_", "XLA_", "CUDA_", "NVIDIA_", "KERAS_", "OMP_")
+
+log = logging.getLogger(__name__)
+
+
+def scrub_environment() -> None:
+    """Leave nothing secret in this process's environment, which the forkserver and its trainers inherit."""
+    for name in list(os.environ):
+        if name not in KEPT_VARIABLES and not name.startswith(KEPT_PREFIXES):
+            del os.environ[name]
+    # Sets of strings are walked in the same order in each run.
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+class Trainer:
+    """One trainer process, seen from its supervisor."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection, output: Connection, log_path: Path) -> None:
+        self._process = process
+        self._pipe = pipe
+        self._output = output
+        self._log_path = log_path
+        self._logged = 0
+        self._open: list[Connection] = [pipe, output]
+
+    def events(self, seconds: float) -> list[Event]:
+        """All that it said, after waiting so many seconds for the first of it; its output goes to its log."""
+        said: list[Event] = []
+        while ready := wait(self._watched(), 0 if said else seconds):
+            if self._pipe in ready:
+                said.extend(self._receive())
+            if self._output in ready:
+                self._copy_output()
+            if ready == [self._process.sentinel] or not said:
+                break
+        return said
+
+    def _watched(self) -> list[Connection | int]:
+        return [*self._open, self._process.sentinel] if self._open else [self._process.sentinel]
+
+    def _receive(self) -> list[Event]:
+        try:
+            return [decode(self._pipe.recv_bytes())]
+        except (EOFError, OSError):
+            self._open.remove(self._pipe)
+            return []
+
+    def _copy_output(self) -> None:
+        data = os.read(self._output.fileno(), 65536)
+        if not data:
+            self._open.remove(self._output)
+            return
+        room = LARGEST_LOG - self._logged
+        if room > 0:
+            with self._log_path.open("ab") as file:
+                file.write(data[:room])
+                if len(data) >= room:
+                    file.write(f"\n[the log ends here: it reached {LARGEST_LOG} bytes]\n".encode())
+        self._logged += len(data)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process ended and all that it said was read."""
+        return not self._process.is_alive() and self._pipe not in self._open
+
+    @property
+    def end(self) -> str:
+        """How the process ended, for people."""
+        code = self._process.exitcode
+        if code is None:
+            return "still running"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def ask_to_stop(self) -> None:
+        """It stops at the next chunk and says so."""
+        try:
+            self._pipe.send_bytes(STOP)
+        except OSError:
+            # It ended meanwhile, which the next look at it tells.
+            return
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it if it runs, and reap it."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        while self._output in self._open and self._output.poll():
+            self._copy_output()
+        self._pipe.close()
+        self._output.close()
+        self._process.close()
+
+
+def _context(start_method: str) -> ForkServerContext | SpawnContext:
+    if start_method == "spawn":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+class Trainers:
+    """Starts trainers, and knows whether they start warm."""
+
+    def __init__(self, start_method: str) -> None:
+        self._context = _context(start_method)
+        # multiprocessing keeps its list of children without a lock.
+        self._starting = threading.Lock()
+
+    def warm_up(self) -> bool:
+        """Start the forkserver, and a process that tells whether TensorFlow was there; takes 10-15 s."""
+        mine, theirs = self._context.Pipe()
+        with self._starting:
+            process = self._context.Process(target=entry.probe, args=(theirs,))
+            process.start()
+        theirs.close()
+        try:
+            return bool(mine.recv_bytes() == entry.WARM)
+        except EOFError:
+            return False
+        finally:
+            process.join()
+            mine.close()
+
+    @contextmanager
+    def start(self, order: Order, log_path: Path) -> Iterator[Trainer]:
+        """A trainer at work on an order; whatever happens, its process is gone afterwards."""
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        mine, theirs = self._context.Pipe()
+        output, its_output = self._context.Pipe(duplex=False)
+        with self._starting:
+            process = self._context.Process(
+                target=entry.main, args=(theirs, its_output, encode_order(order)), daemon=True
+            )
+            process.start()
+        # Held open here, they would hide the trainer's end from the reads above.
+        theirs.close()
+        its_output.close()
+        trainer = Trainer(process, mine, output, log_path)
+        try:
+            yield trainer
+        finally:
+            trainer.close()

@@ -1,0 +1,1 @@
+"""What runs inside a trainer process; the one place that imports TensorFlow and Keras."""

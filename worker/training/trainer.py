@@ -1,0 +1,306 @@
+"""What a trainer does with its order, from the first event to the verdict."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from services.spec import TrainSpec
+from services.states import Reason
+from worker.events import (
+    BestEpoch,
+    CheckpointSkipped,
+    EpochEnded,
+    EvaluateOrder,
+    Event,
+    Failed,
+    Finished,
+    Metrics,
+    Order,
+    Progress,
+    Ready,
+    Resumed,
+    SavedCheckpoint,
+    Stopped,
+    TrainOrder,
+)
+from worker.training import device, finishing
+from worker.training.building import adapt, build_model, seed_of, set_weights, weights_of
+from worker.training.checkpoints import CheckpointFolder, CheckpointUnusable, Pace, TrainingState, spec_sha256
+from worker.training.data import Array, has_only_finite_inputs
+from worker.training.early_stopping import Direction, Stopper, direction_of, is_better
+from worker.training.engine import Engine, LoopEngine, Part, choose_engine
+from worker.training.evaluating import Splits, evaluate_model, evaluate_split
+from worker.training.problems import BadData, Diverged
+from worker.training.seeds import seed_epoch, shuffled
+from worker.training.timings import Timings
+from worker.training.verdicts import verdict_on
+
+SECONDS_BETWEEN_PROGRESS = 0.25
+
+
+class Listener(Protocol):
+    """Who is told what happens, and says when to stop."""
+
+    @property
+    def stop_wanted(self) -> bool:
+        """Whether to stop at the next chunk."""
+        ...
+
+    def send(self, event: Event) -> None:
+        """Take an event."""
+        ...
+
+
+def carry_out(order: Order, listener: Listener, *, tensorflow_preloaded: bool) -> Finished | Stopped | Failed:
+    """Train or evaluate as ordered. Whatever goes wrong becomes a verdict with a reason."""
+    try:
+        place = device.set_up(order.device)
+        listener.send(_ready(place, tensorflow_preloaded))
+        if isinstance(order, EvaluateOrder):
+            return evaluate_model(order, place, lambda: listener.stop_wanted)
+        return Training(order, listener, place).run()
+    except Exception as error:  # noqa: BLE001 - here a failure becomes the job's verdict
+        return verdict_on(error, is_gpu=order.device.kind == "gpu")
+
+
+def _ready(place: device.Place, tensorflow_preloaded: bool) -> Ready:
+    return Ready(
+        tensorflow_preloaded=tensorflow_preloaded,
+        tensorflow=tf.__version__,
+        keras=keras.__version__,
+        numpy=np.__version__,
+        device=place.name,
+        threads=place.threads,
+    )
+
+
+class Training:
+    """One attempt at one job."""
+
+    def __init__(self, order: TrainOrder, listener: Listener, place: device.Place) -> None:
+        self._order = order
+        self._listener = listener
+        self._place = place
+        self._spec = TrainSpec.model_validate(order.spec)
+        self._seed = seed_of(self._spec)
+        self._checkpoints = CheckpointFolder(Path(order.job_dir) / "checkpoints", order.fence)
+        self._pace = Pace()
+        self._timings = Timings()
+        self._best: BestEpoch | None = None
+        self._epoch = 0
+        self._next_progress = 0.0
+
+    def run(self) -> Finished | Stopped:
+        """The whole story."""
+        self._prepare()
+        self._resume()
+        while self._epoch < self._spec.fit.epochs and not self._has_stopped_early:
+            ended = None if self._listener.stop_wanted else self._run_epoch(self._epoch)
+            if ended is None:
+                return Stopped(self._epoch)
+            self._listener.send(ended)
+            self._epoch += 1
+        return self._finish()
+
+    def _prepare(self) -> None:
+        with self._timings.of("data"):
+            self._splits = Splits(self._order.dataset, self._spec)
+            self._table = self._splits.table
+            self._cut = self._splits.cut
+        with self._timings.of("build"):
+            self._model = build_model(self._spec, self._splits.schema)
+            adapt(self._model, self._splits.unsealed, self._cut.train)
+        steps = self._splits.training_steps
+        self._use_engine(choose_engine(self._model, steps, is_gpu=self._place.is_gpu))
+        self._watch_for_the_best()
+
+    def _use_engine(self, name: str) -> None:
+        self._engine: Engine = LoopEngine(self._model, self._spec.fit.batch_size, name)
+
+    def _watch_for_the_best(self) -> None:
+        rule = self._spec.fit.early_stopping
+        self._monitor = "val_loss" if len(self._cut.validation) else "loss"
+        self._direction: Direction = "min"
+        self._stopper: Stopper | None = None
+        if rule is not None:
+            self._direction = direction_of(rule, _metrics_of(self._model))
+            self._monitor = rule.monitor
+            self._stopper = Stopper(rule, self._direction)
+
+    @property
+    def _has_stopped_early(self) -> bool:
+        return self._stopper is not None and self._stopper.has_stopped
+
+    def _resume(self) -> None:
+        for file in self._order.checkpoints:
+            try:
+                state = self._checkpoints.read(file)
+                self._restore(state)
+            except CheckpointUnusable as error:
+                self._listener.send(CheckpointSkipped(file.path, str(error)))
+            else:
+                self._epoch = state.epoch + 1
+                self._listener.send(Resumed(self._epoch, file.path))
+                return
+
+    def _restore(self, state: TrainingState) -> None:
+        _check_that_it_fits(self._model.weights, state.weights)
+        _check_that_it_fits(self._model.optimizer.variables, state.optimizer)
+        set_weights(self._model, state.weights)
+        for variable, value in zip(self._model.optimizer.variables, state.optimizer, strict=True):
+            variable.assign(value)
+        # Two engines differ in the last bits: a job ends on the one it began with.
+        self._use_engine(state.facts["engine"])
+        best = state.facts["best"]
+        self._best = None if best is None else BestEpoch(**best)
+        if self._stopper is not None and state.facts["early_stopping"] is not None:
+            self._stopper.from_state(state.facts["early_stopping"], state.best_weights)
+
+    def _run_epoch(self, epoch: int) -> EpochEnded | None:
+        began = time.perf_counter()
+        metrics = self._train(epoch)
+        if metrics is not None and len(self._cut.validation):
+            metrics = self._validate(epoch, metrics)
+        if metrics is None:
+            return None
+        seconds = time.perf_counter() - began
+        self._judge(epoch, metrics)
+        return EpochEnded(
+            epoch=epoch,
+            metrics=metrics,
+            learning_rate=self._learning_rate,
+            seconds=seconds,
+            examples=len(self._cut.train),
+            checkpoint=self._checkpoint(epoch),
+        )
+
+    def _train(self, epoch: int) -> Metrics | None:
+        seed_epoch(self._model, self._seed, epoch)
+        rows = self._cut.train
+        order = shuffled(rows, self._seed, epoch) if self._spec.fit.shuffle else rows
+        with self._timings.of("train"):
+            return self._watched(epoch, self._engine.train(self._table, order))
+
+    def _validate(self, epoch: int, trained: Metrics) -> Metrics | None:
+        with self._timings.of("validate"):
+            parts = self._engine.evaluate(self._table, self._cut.validation)
+            validated = self._watched(epoch, parts, prefix="val_")
+        return None if validated is None else trained | validated
+
+    def _watched(self, epoch: int, parts: Iterator[Part], prefix: str = "") -> Metrics | None:
+        metrics: Metrics = {}
+        for part in parts:
+            if self._listener.stop_wanted:
+                return None
+            metrics = {prefix + name: value for name, value in part.metrics.items()}
+            self._refuse_to_diverge(epoch, prefix + "loss", metrics)
+            self._report(epoch, 1.0 if prefix else part.share, metrics)
+        return metrics
+
+    def _report(self, epoch: int, fraction: float, metrics: Metrics) -> None:
+        now = time.monotonic()
+        if now >= self._next_progress:
+            self._next_progress = now + SECONDS_BETWEEN_PROGRESS
+            self._listener.send(Progress(epoch, fraction, metrics))
+
+    def _refuse_to_diverge(self, epoch: int, name: str, metrics: Metrics) -> None:
+        if not math.isfinite(metrics[name]):
+            self._fail_as_diverged(epoch, f"{name} became {metrics[name]}")
+
+    def _fail_as_diverged(self, epoch: int, what: str) -> None:
+        if not has_only_finite_inputs(self._splits.unsealed):
+            raise BadData(f"In epoch {epoch} {what}: the data holds NaN or infinite values.", epoch)
+        rate = self._learning_rate
+        raise Diverged(
+            f"Training diverged: in epoch {epoch} {what} at learning rate {rate:g}. "
+            f"Try a smaller learning rate, such as {rate / 10:g}, or inputs scaled to about -1 to 1.",
+            epoch,
+        )
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self._model.optimizer.learning_rate)
+
+    def _judge(self, epoch: int, metrics: Metrics) -> None:
+        if self._stopper is not None:
+            self._stopper.epoch_ended(epoch, metrics, lambda: weights_of(self._model))
+        value = metrics[self._monitor]
+        if is_better(value, self._best.value if self._best else None, self._direction):
+            self._best = BestEpoch(epoch, self._monitor, value)
+
+    def _checkpoint(self, epoch: int) -> SavedCheckpoint | None:
+        is_last = epoch + 1 == self._spec.fit.epochs or self._has_stopped_early
+        if not (is_last or self._listener.stop_wanted or self._pace.is_due()):
+            return None
+        with self._timings.of("checkpoints"):
+            saved = self._checkpoints.write(self._state(epoch))
+        self._pace.wrote(saved.seconds)
+        return saved
+
+    def _state(self, epoch: int) -> TrainingState:
+        weights = weights_of(self._model)
+        if not all(np.isfinite(weight).all() for weight in weights):
+            self._fail_as_diverged(epoch, "a weight became NaN or infinite")
+        stopper = self._stopper
+        return TrainingState(
+            epoch=epoch,
+            weights=weights,
+            optimizer=[np.array(variable) for variable in self._model.optimizer.variables],
+            best_weights=stopper.best_weights if stopper else None,
+            facts={
+                "job": self._order.job,
+                "spec_sha256": spec_sha256(self._order.spec),
+                "versions": {
+                    "tensorflow": tf.__version__,
+                    "keras": keras.__version__,
+                    "numpy": np.__version__,
+                },
+                "engine": self._engine.name,
+                "best": asdict(self._best) if self._best else None,
+                "early_stopping": stopper.to_state() if stopper else None,
+            },
+        )
+
+    def _finish(self) -> Finished | Stopped:
+        restored = finishing.settle_weights(self._model, self._stopper)
+        evaluations = []
+        with self._timings.of("evaluate"):
+            for split in self._spec.evaluate:
+                evaluation = evaluate_split(
+                    split, self._splits, self._engine, lambda: self._listener.stop_wanted
+                )
+                if evaluation is None:
+                    return Stopped(self._epoch)
+                evaluations.append(evaluation)
+        folder = Path(self._order.job_dir)
+        with self._timings.of("save"):
+            model = finishing.save_model(self._model, folder, self._order.fence)
+            finishing.save_input_example(self._splits.unsealed.x, self._cut.train, folder)
+        return Finished(
+            evaluations,
+            reason=Reason.STOPPED_EARLY if self._has_stopped_early else Reason.FINISHED,
+            epochs=self._epoch,
+            best=self._best,
+            restored_epoch=restored,
+            model=model,
+            engine=self._engine.name,
+            timings=self._timings.seconds,
+        )
+
+
+def _metrics_of(model: Any) -> list[Any]:
+    return [metric for group in model.metrics for metric in getattr(group, "metrics", [group])]
+
+
+def _check_that_it_fits(variables: list[Any], arrays: list[Array]) -> None:
+    expected = [(tuple(v.shape), str(v.dtype)) for v in variables]
+    found = [(array.shape, str(array.dtype)) for array in arrays]
+    if expected != found:
+        raise CheckpointUnusable("it was written for another model or optimizer")
