@@ -1,16 +1,17 @@
 """The application: its parts put together, one blueprint a resource."""
 
-from flask import Flask, Response
+from http import HTTPStatus
+
+from flask import Flask, Response, abort, request
 
 from api import datasets, evaluations, files, health, histories, jobs, openapi, queue
 from api.auth import register_auth
+from api.contract import LARGEST_BODY
 from api.doorbell import Doorbell
 from api.errors import register_errors
 from api.parts import Parts
 from services.settings import Settings, read_settings
 from services.store import open_store
-
-LARGEST_BODY = 1_000_000
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -22,10 +23,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["trainshed"] = Parts(settings, open_store(settings.database), Doorbell(settings.broker))
     for part in (jobs, histories, files, evaluations, datasets, queue, health, openapi):
         app.register_blueprint(part.blueprint)
+    app.before_request(_refuse_nul)
     register_auth(app)
     register_errors(app)
     app.after_request(_harden)
     return app
+
+
+def _refuse_nul() -> None:
+    # Nothing has such a name, and Postgres takes no text that holds it.
+    if "\0" in request.path or any("\0" in value for value in request.args.values()):
+        abort(HTTPStatus.BAD_REQUEST, "The address holds a NUL character.")
 
 
 def _harden(response: Response) -> Response:

@@ -9,9 +9,13 @@ from flask import Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
 
-from services.problems import Problem, SpecInvalid
+from services.documents import read_document
+from services.problems import Problem, SpecInvalid, pointer_to
 
 View = Callable[..., Any]
+Answer = type[BaseModel] | str | None
+"""A class for JSON, a media type for anything else, None for no body."""
+LARGEST_BODY = 1_000_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -32,8 +36,8 @@ class Contract:
     """What one view takes and answers."""
 
     summary: str
-    answers: Mapping[int, type[BaseModel] | str | None]
-    """By status: a class for JSON, a media type for anything else, None for no body."""
+    answers: Mapping[int, Answer | tuple[Answer, ...]]
+    """By status; several where the client may choose."""
     query: type[Query] | None = None
     body: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +48,7 @@ class Contract:
 
 def contract(
     summary: str,
-    answers: Mapping[int, type[BaseModel] | str | None],
+    answers: Mapping[int, Answer | tuple[Answer, ...]],
     *,
     query: type[Query] | None = None,
     body: type[BaseModel] | None = None,
@@ -103,14 +107,15 @@ def _read_query(kind: type[Query]) -> Query:
     given: MultiDict[str, str] = request.args
     lists = {name for name, model in kind.model_fields.items() if "list" in str(model.annotation)}
     values = {key: given.getlist(key) if key in lists else given[key] for key in given}
-    return _validated(kind, values, pointer="?")
+    return _validated(kind, values, in_query=True)
 
 
 def _read_body(kind: type[BaseModel]) -> BaseModel:
-    return _validated(kind, request.get_json(force=True), pointer="/")
+    document = read_document(request.get_data(), request.mimetype, limit=LARGEST_BODY)
+    return _validated(kind, document)
 
 
-def _validated(kind: type[Model], values: object, pointer: str) -> Model:
+def _validated(kind: type[Model], values: object, *, in_query: bool = False) -> Model:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -118,7 +123,7 @@ def _validated(kind: type[Model], values: object, pointer: str) -> Model:
             tuple(
                 Problem(
                     code=item["type"],
-                    pointer=pointer + "/".join(map(str, item["loc"])),
+                    pointer="?" + "/".join(map(str, item["loc"])) if in_query else pointer_to(*item["loc"]),
                     message=_sentence(item["msg"]),
                     received=_plain(item["input"]),
                     expected=_expected(kind, item["type"]),

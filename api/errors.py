@@ -17,6 +17,10 @@ STATUS: dict[type[TrainshedError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
+UNREADABLE = {
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+}
 log = logging.getLogger(__name__)
 
 
@@ -64,9 +68,8 @@ def _invalid(error: SpecInvalid) -> Response:
 
 def _unreadable(error: DocumentUnreadable) -> Response:
     item = ProblemItem(code=error.code, pointer="", message=str(error))
-    return problem(
-        HTTPStatus.BAD_REQUEST, "The body is not one JSON or YAML document; nothing was queued.", [item]
-    )
+    status = UNREADABLE.get(error.code, HTTPStatus.BAD_REQUEST)
+    return problem(status, "The body is not one JSON or YAML document; nothing was queued.", [item])
 
 
 def _store_away(error: Exception) -> Response:

@@ -1,9 +1,7 @@
 """Evaluations of a finished job's model."""
 
-from typing import Self
-
 from flask import Blueprint
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from api.contract import Body, contract
 from api.parts import caller, parts
@@ -21,17 +19,19 @@ class EvaluationRequest(Body):
     reason: str | None = Field(
         default=None,
         max_length=500,
+        validate_default=True,
         description="Why you look; needed for the test split, kept in its ledger.",
     )
 
-    @model_validator(mode="after")
-    def _a_look_has_a_reason(self) -> Self:
-        if self.split is Split.TEST and not (self.reason or "").strip():
+    @field_validator("reason")
+    @classmethod
+    def _a_look_has_a_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("split") is Split.TEST and not (reason or "").strip():
             raise ValueError(
-                "The test split is sealed: each look at it is written down with a reason, and no reason came. "
+                "The test split is sealed: each look is written down with a reason, and none came. "
                 'Send one, such as {"split": "test", "reason": "final figure for the report"}'
             )
-        return self
+        return reason
 
 
 @blueprint.post("")

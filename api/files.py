@@ -31,7 +31,11 @@ class LogQuery(Query):
 
 
 @blueprint.get("/spec")
-@contract("The resolved spec, ready to be submitted again", {200: "application/json"}, query=SpecQuery)
+@contract(
+    "The resolved spec, ready to be submitted again",
+    {200: ("application/json", "application/yaml")},
+    query=SpecQuery,
+)
 def spec(job_id: str, query: SpecQuery) -> Response:
     """Every default written out; `format=yaml` for YAML."""
     with parts().store.reads.begin() as session:
@@ -82,8 +86,11 @@ def model(job_id: str) -> Response:
         job = results.find(session, job_id)
     if job.model_sha256 is None:
         raise Conflict(f"Job {job_id} is {job.state}: only a succeeded job has a model.")
+    path = model_file(parts().settings.artifact_root, job_id)
+    if not path.exists():
+        raise NotFound("model file of job", job_id)
     response = send_file(
-        model_file(parts().settings.artifact_root, job_id),
+        path,
         mimetype="application/octet-stream",
         as_attachment=True,
         download_name=f"{_file_name(job.name)}.keras",

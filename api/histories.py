@@ -10,6 +10,7 @@ from api.parts import parts
 from services import answers, results
 from services.artifacts import job_folder
 from services.curves import curves_file
+from services.spec import MAX_EPOCHS
 
 blueprint = Blueprint("histories", __name__, url_prefix="/v1/jobs/<job_id>")
 
@@ -20,11 +21,11 @@ class HistoryQuery(Query):
     format: Literal["json", "csv"] | None = Field(
         default=None, description="Unset: as the Accept header asks."
     )
-    from_epoch: int = Field(default=0, ge=0, description="First epoch, 0-based.")
+    from_epoch: int = Field(default=0, ge=0, le=MAX_EPOCHS, description="First epoch, 0-based.")
 
 
 @blueprint.get("/history")
-@contract("The per-epoch table", {200: answers.History, 206: "text/csv"}, query=HistoryQuery)
+@contract("The per-epoch table", {200: (answers.History, "text/csv")}, query=HistoryQuery)
 def history(job_id: str, query: HistoryQuery) -> Response:
     """Keras's History as JSON, or the same as CSV."""
     best = request.accept_mimetypes.best_match(["application/json", "text/csv"])

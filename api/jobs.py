@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request
 from pydantic import Field
 
-from api.contract import Query, contract, json_response
+from api.contract import LARGEST_BODY, Query, contract, json_response
 from api.parts import caller, parts
 from services import answers, jobs, results
 from services.artifacts import job_folder
@@ -29,7 +29,6 @@ LOOK_EVERY_SECONDS = 0.2
 # The place in the queue changes without the job's own row.
 RENDER_EVERY_SECONDS = 2.0
 LONGEST_KEY = 255
-LARGEST_SPEC = 1_000_000
 
 
 class SubmitQuery(Query):
@@ -64,7 +63,7 @@ class JobQuery(Query):
 def submit(query: SubmitQuery) -> Response:
     """201 with the new job, 200 with a job that this Idempotency-Key made before, or with a dry run."""
     body = request.get_data()
-    document = override(read_document(body, request.mimetype, limit=LARGEST_SPEC), query.set)
+    document = override(read_document(body, request.mimetype, limit=LARGEST_BODY), query.set)
     with parts().store.reads.begin() as session:
         checked = examine(session, document)
     if query.dry_run:
@@ -182,7 +181,7 @@ def _seconds_to_wait() -> float:
 @blueprint.post("/<job_id>/cancel")
 @contract("Cancel a job, in any state", {200: answers.Job, 202: answers.Job})
 def cancel(job_id: str) -> tuple[answers.Job, int]:
-    """200 if the job is cancelled now, 202 if its trainer was asked to stop, 409 if it has ended otherwise."""
+    """200 if the job is cancelled now, 202 if its trainer was asked to stop, 409 if it ended otherwise."""
     with parts().store.writes.begin() as session:
         state = jobs.cancel(session, job_id)
     with parts().store.reads.begin() as session:

@@ -1,13 +1,13 @@
 """The OpenAPI document, made of the views' contracts."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from flask import Blueprint, Flask, Response, current_app, json
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.contract import Contract, contract, contract_of
+from api.contract import Answer, Body, Contract, contract, contract_of
 from services.answers import ProblemDocument
 from services.spec import TrainSpec
 
@@ -45,7 +45,7 @@ def document(app: Flask) -> dict[str, Any]:
             paths.setdefault(path, {})[method.lower()] = operation
         models |= _models(declared)
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in sorted(models, key=str)], ref_template=REFERENCE
+        [(model, _mode(model)) for model in sorted(models, key=str)], ref_template=REFERENCE
     )
     return {
         "openapi": "3.1.0",
@@ -59,8 +59,18 @@ def document(app: Flask) -> dict[str, Any]:
 
 
 def _models(declared: Contract) -> set[type[BaseModel]]:
-    answers = {answer for answer in declared.answers.values() if isinstance(answer, type)}
+    every = (answer for answers in declared.answers.values() for answer in _choices(answers))
+    answers = {answer for answer in every if isinstance(answer, type)}
     return answers | ({declared.body} if declared.body else set())
+
+
+def _choices(answers: Answer | tuple[Answer, ...]) -> tuple[Answer, ...]:
+    return answers if isinstance(answers, tuple) else (answers,)
+
+
+def _mode(model: type[BaseModel]) -> Literal["validation", "serialization"]:
+    # In a body what has a default may be left out; in an answer it is there.
+    return "validation" if issubclass(model, Body | TrainSpec) else "serialization"
 
 
 def _operation(endpoint: str, declared: Contract, path: list[str], description: str) -> dict[str, Any]:
@@ -123,15 +133,18 @@ def _headers(declared: Contract) -> list[dict[str, Any]]:
     ]
 
 
-def _response(answer: type[BaseModel] | str | None) -> dict[str, Any]:
-    if answer is None:
+def _response(answers: Answer | tuple[Answer, ...]) -> dict[str, Any]:
+    described = [_described(answer) for answer in _choices(answers) if answer is not None]
+    if not described:
         return {"description": "No body."}
+    contents = {media_type: content for _, media_type, content in described}
+    return {"description": described[0][0], "content": contents}
+
+
+def _described(answer: type[BaseModel] | str) -> tuple[str, str, dict[str, Any]]:
     if isinstance(answer, str):
-        return {"description": "A file or text.", "content": {answer: {}}}
-    return {
-        "description": (answer.__doc__ or "").split("\n")[0],
-        "content": {"application/json": {"schema": _reference(answer)}},
-    }
+        return "A file or text.", answer, {}
+    return (answer.__doc__ or "").split("\n")[0], "application/json", {"schema": _reference(answer)}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:

@@ -135,7 +135,7 @@ class History(Answer):
     epoch: list[int] = Field(description="0-based epoch numbers.")
     history: dict[str, list[float | None]] = Field(description="One list a metric, in the order of `epoch`.")
     provisional_from: int | None = Field(
-        description="First epoch that no checkpoint covers yet, and a crash would undo. Null if there is none."
+        description="First epoch that no checkpoint covers yet; a crash would undo it. Null: none."
     )
 
 

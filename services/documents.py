@@ -42,7 +42,7 @@ def read_document(body: bytes, content_type: str | None, *, limit: int) -> Any:
         )
     text = _decoded(body)
     document = _read_json(text) if _is_json(text, content_type) else _read_yaml(text)
-    _check_size(document)
+    check_plain(document)
     return document
 
 
@@ -218,7 +218,8 @@ def _number_or_text(text: str) -> float | int | str:
     return _finite(text) if _NUMBER.fullmatch(text) else text
 
 
-def _check_size(document: Any) -> None:
+def check_plain(document: Any) -> None:
+    """Raise DocumentUnreadable for what is too large, too deep, or holds text that cannot be stored."""
     nodes = 0
     waiting: list[tuple[Any, int]] = [(document, 0)]
     while waiting:

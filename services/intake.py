@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from services import datasets
 from services.checking import check
+from services.documents import check_plain
 from services.errors import NotFound
 from services.problems import Problem, SpecInvalid
 from services.spec import MAX_SEED, TrainSpec
@@ -70,12 +71,14 @@ def _other_problems(document: object) -> Sequence[Problem]:
 def override(document: object, settings: Sequence[str]) -> object:
     """Apply `path=value` pairs to a copy of a document: dotted path, list items by index.
 
-    A value is read as JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere.
+    A value is read as JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere,
+    DocumentUnreadable for a value that no document may hold.
     """
     changed = deepcopy(document)
     problems = [problem for text in settings if (problem := _set(changed, text)) is not None]
     if problems:
         raise SpecInvalid(tuple(problems))
+    check_plain(changed)
     return changed
 
 
@@ -116,6 +119,7 @@ def _assign(place: Any, last: str, value: object) -> bool:
 
 def _read(value: str) -> object:
     try:
-        return json.loads(value)
-    except ValueError:
+        # NaN and Infinity are no JSON: they stay text.
+        return json.loads(value, parse_constant=str)
+    except (ValueError, RecursionError):
         return value

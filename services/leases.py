@@ -51,6 +51,7 @@ class CheckpointFile:
     """A checkpoint that is on disk already."""
 
     epoch: int
+    """Epochs done when it was taken."""
     path: str
     bytes: int
     sha256: str

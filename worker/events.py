@@ -71,7 +71,7 @@ class Ready(Event):
 
 @dataclass(frozen=True)
 class Resumed(Event):
-    """Training goes on from a checkpoint; `epoch` is the first to train."""
+    """Training goes on from a checkpoint, or anew if none was usable; `epoch` is the first to train."""
 
     event: ClassVar[str] = "resumed"
     epoch: int

@@ -60,8 +60,8 @@ def experiment_name(owner: str) -> str:
 
 def params(record: Record) -> list[Param]:
     """Every leaf of the resolved spec by its path, and the usual ones as MLflow's autologging names them."""
-    spec = record.job.spec
-    named = [*leaves(spec), *_as_autologging_names_them(spec), ("params_count", record.job.params_count)]
+    usual = _as_autologging_names_them(record.spec.model_dump(mode="json"))
+    named = [*leaves(record.job.spec), *usual, ("params_count", record.job.params_count)]
     found: dict[str, Param] = {}
     for path, value in named:
         key = _unused_key(path, found)

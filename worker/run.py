@@ -88,7 +88,7 @@ def _order(station: Station, claim: Claim, slot: Slot) -> events.TrainOrder:
         ),
         job_dir=str(folder),
         checkpoints=[
-            events.CheckpointFile(path=str(folder / file.path), epoch=file.epoch, sha256=file.sha256)
+            events.CheckpointFile(path=str(folder / file.path), epoch=file.epoch - 1, sha256=file.sha256)
             for file in claim.checkpoints
         ],
         device=slot.device,
@@ -281,5 +281,8 @@ def _result(epoch: events.EpochEnded) -> leases.EpochResult:
         examples=epoch.examples,
         checkpoint=None
         if saved is None
-        else leases.CheckpointFile(saved.epoch, saved.path, saved.bytes, saved.sha256),
+        # The trainer names the last epoch, the store counts the epochs done.
+        else leases.CheckpointFile(
+            saved.epoch + 1, f"checkpoints/{Path(saved.path).name}", saved.bytes, saved.sha256
+        ),
     )

@@ -149,6 +149,8 @@ class Training:
                 self._epoch = state.epoch + 1
                 self._listener.send(Resumed(self._epoch, file.path))
                 return
+        if self._order.checkpoints:
+            self._listener.send(Resumed(0, ""))
 
     def _restore(self, state: TrainingState) -> None:
         _check_that_it_fits(self._model.weights, state.weights)
