@@ -16,12 +16,15 @@ from sqlalchemy import select
 
 from services.models import Epoch, Job
 from services.store import Store, open_store
+from trainshed.children import Command
 from trainshed.client import Client
 from trainshed.errors import Unreachable
+from trainshed.home import Home
 from trainshed.job import Job as JobHandle
 from trainshed.ports import free_port
 from trainshed.processes import Process
 from trainshed.processes import process as process_of
+from trainshed.roster import Options, Roster
 
 CHECKOUT = Path(__file__).parents[1]
 READY_SECONDS = 180
@@ -48,24 +51,20 @@ def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
 
 
 @dataclass
-class Stack:
-    """A running `trainshed up`."""
+class Service:
+    """A running service, seen from outside and from its database."""
 
     home: Path
     port: int
     mlflow_port: int
-    process: subprocess.Popen[bytes]
-    log: Path
+    database_url: str
     client: Client = field(init=False)
 
-    def __post_init__(self) -> None:
-        until(self._is_ready, READY_SECONDS, "the stack is ready")
-        key = (self.home / "key").read_text().strip()
-        self.client = Client(f"http://127.0.0.1:{self.port}", key)
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        return "Trainshed is ready" in self.log.read_text()
+    def connect(self) -> None:
+        """Wait until a job could start."""
+        until((self.home / "key").exists, READY_SECONDS, "the key is there")
+        self.client = Client(f"http://127.0.0.1:{self.port}", (self.home / "key").read_text().strip())
+        until(lambda: self.client.missing() is None, READY_SECONDS, "the service is ready")
 
     @property
     def mlflow_url(self) -> str:
@@ -74,26 +73,7 @@ class Stack:
 
     def store(self) -> Store:
         """The stack's own database."""
-        return open_store(f"sqlite:///{self.home / 'trainshed.db'}")
-
-    def pids(self, kind: str) -> list[int]:
-        """Processes of one kind, oldest first."""
-        return [one.pid for one in self.family() if COMMANDS[kind] in _describe(one.pid)]
-
-    def family(self) -> list[Process]:
-        """`up` and everything below it, trainers included."""
-        return family_of(self.process.pid)
-
-    def kill(self, kind: str) -> None:
-        """SIGKILL to the oldest process of a kind."""
-        os.kill(self.pids(kind)[0], signal.SIGKILL)
-
-    def stop(self) -> float:
-        """SIGTERM; the seconds it took until `up` had ended."""
-        started = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(STOP_SECONDS + 30)
-        return time.monotonic() - started
+        return open_store(self.database_url)
 
     def sql_history(self, job_id: str) -> list[dict[str, Any]]:
         """The history's rows as SQL has them."""
@@ -126,26 +106,92 @@ class Stack:
         return job
 
 
+@dataclass
+class Stack(Service):
+    """A running `trainshed up`."""
+
+    process: subprocess.Popen[bytes]
+
+    def pids(self, kind: str) -> list[int]:
+        """Processes of one kind, oldest first."""
+        return [one.pid for one in self.family() if COMMANDS[kind] in _describe(one.pid)]
+
+    def family(self) -> list[Process]:
+        """`up` and everything below it, trainers included."""
+        return family_of(self.process.pid)
+
+    def kill(self, kind: str) -> None:
+        """SIGKILL to the oldest process of a kind."""
+        os.kill(self.pids(kind)[0], signal.SIGKILL)
+
+    def stop(self) -> float:
+        """SIGTERM; the seconds it took until `up` had ended."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(STOP_SECONDS + 30)
+        return time.monotonic() - started
+
+
 @contextmanager
 def running_stack(home: Path, *options: str) -> Iterator[Stack]:
     """`trainshed up` on free ports; ended, and seen to leave nothing behind."""
     port, mlflow_port = free_port(), free_port()
     home.mkdir(parents=True, exist_ok=True)
-    log = home.parent / f"{home.name}-up-{port}.log"
     command = [sys.executable, "-m", "trainshed", "up", "--home", str(home)]
     command += ["--port", str(port), "--mlflow-port", str(mlflow_port), *options]
-    with log.open("wb") as out:
+    with (home.parent / f"{home.name}-up-{port}.log").open("wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, cwd=home.parent, start_new_session=True
         )
+    stack = Stack(home, port, mlflow_port, f"sqlite:///{home / 'trainshed.db'}", process)
     try:
-        yield Stack(home, port, mlflow_port, process, log)
+        stack.connect()
+        yield stack
     finally:
         family = family_of(process.pid)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         assert still_there(family) == []
+
+
+@contextmanager
+def running_service(home: Path, database_url: str) -> Iterator[Service]:
+    """The same processes as `up` starts, on another database; nobody restarts them."""
+    options = Options(home=home, port=free_port(), mlflow_port=free_port())
+    prepared = Home(home)
+    prepared.prepare()
+    roster = Roster(options, prepared, CHECKOUT, free_port())
+    service = Service(home, options.port, options.mlflow_port, database_url)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: Command) -> subprocess.Popen[bytes]:
+        environment = command.environment | {"TRAINSHED_DATABASE_URL": database_url}
+        with (home.parent / f"{command.name}.log").open("wb") as out:
+            process = subprocess.Popen(
+                command.arguments, env=environment, cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT
+            )
+        started.append(process)
+        return process
+
+    try:
+        assert start(roster.migrations()).wait(120) == 0
+        assert start(roster.key()).wait(120) == 0
+        for command in (
+            roster.valkey(),
+            roster.mlflow(),
+            roster.api(),
+            roster.train(),
+            roster.housekeeping(),
+        ):
+            start(command)
+        service.connect()
+        yield service
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in reversed(started):
+            process.wait(60)
 
 
 def family_of(pid: int) -> list[Process]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.stack import Stack, running_stack, still_there, trainer_pids, until
+from tests.postgres import running_postgres
+from tests.stack import Service, Stack, running_service, running_stack, still_there, trainer_pids, until
 from trainshed.errors import ProblemError
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "ended_at"} for row in rows]
 
 
-def mlflow_points(stack: Stack, job_id: str) -> dict[str, list[tuple[int, float, int]]]:
+def mlflow_points(stack: Service, job_id: str) -> dict[str, list[tuple[int, float, int]]]:
     """Each metric's points in MLflow as (step, value, timestamp)."""
     from mlflow import MlflowClient
 
@@ -63,7 +64,7 @@ def mlflow_points(stack: Stack, job_id: str) -> dict[str, list[tuple[int, float,
     }
 
 
-def assert_all_agree(stack: Stack, job_id: str, epochs: int) -> None:
+def assert_all_agree(stack: Service, job_id: str, epochs: int) -> None:
     """SQL, MLflow and HTTP hold the same history, to the last bit, each epoch once."""
     rows = stack.sql_history(job_id)
     assert [row["epoch"] for row in rows] == list(range(epochs))
@@ -200,3 +201,16 @@ def test_a_stack_that_is_stopped_goes_on_where_it_was(tmp_path: Path, golden: li
         assert without_times(second.sql_history(job_id)) == golden
         assert_all_agree(second, job_id, LONG)
         assert [attempt["reason"] for attempt in job.attempts()] == ["deploy", "finished"]
+
+
+def test_the_main_job_on_postgres(tmp_path: Path) -> None:
+    with (
+        running_postgres() as server,
+        running_service(tmp_path / "home", server.create("service")) as service,
+    ):
+        jobs = [service.submit(digits(epochs=3) | {"seed": seed}) for seed in range(3)]
+        for job in jobs:
+            service.finish(job)
+            assert job.state == "succeeded"
+            assert_all_agree(service, job.id, 3)
+        assert jobs[0].evaluate("test", reason="final figure")["state"] == "succeeded"
