@@ -71,10 +71,18 @@ def submit(query: SubmitQuery) -> Response:
     with parts().store.writes.begin() as session:
         accepted = jobs.submit(session, caller().id, checked.spec, checked.known, _idempotency(body))
     if accepted.is_new:
-        parts().doorbell.ring(TRAIN_QUEUE if checked.known.version else HOUSEKEEPING_QUEUE)
+        _ring(is_data_there=checked.known.version is not None)
     with parts().store.reads.begin() as session:
         job = results.job(session, accepted.job_id, parts().urls)
     return json_response(job, 201 if accepted.is_new else 200, {"Location": f"/v1/jobs/{job.id}"})
+
+
+def _ring(*, is_data_there: bool) -> None:
+    # Data that was missing at the check may have come before the insert: then a slot can start at once.
+    if not is_data_there and not parts().doorbell.ring(HOUSEKEEPING_QUEUE):
+        # The broker is away; a second try would only keep the caller waiting.
+        return
+    parts().doorbell.ring(TRAIN_QUEUE)
 
 
 def _dry_run(checked: Checked) -> answers.DryRun:

@@ -21,9 +21,7 @@ class Progress(Answer):
     epoch: int = Field(description="Epochs done.")
     of: int = Field(description="Epochs asked for.")
     percent: float = Field(description="0 to 100, counting the part of the epoch under way.")
-    eta_seconds: float | None = Field(
-        description="Expected seconds to the end; null in the first epoch."
-    )
+    eta_seconds: float | None = Field(description="Expected seconds to the end; null in the first epoch.")
 
 
 class Best(Answer):

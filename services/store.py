@@ -55,12 +55,17 @@ def changed_rows(session: Session, statement: UpdateBase) -> int:
 
 def open_store(url: str) -> Store:
     """Connect lazily to an SQLite file or a Postgres database; no table is touched."""
-    engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else _postgres_engine(url)
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = reading = _sqlite_engine(url)
+    else:
+        engine = _postgres_engine(url)
+        # An answer that takes several queries shows one moment, as SQLite's transactions do by themselves.
+        reading = engine.execution_options(isolation_level="REPEATABLE READ")
     writing = engine.execution_options(trainshed_writes=True)
     return Store(
         engine=engine,
         writes=sessionmaker(writing, expire_on_commit=False),
-        reads=sessionmaker(engine, expire_on_commit=False),
+        reads=sessionmaker(reading, expire_on_commit=False),
     )
 
 

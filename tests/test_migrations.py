@@ -150,6 +150,12 @@ def test_a_look_can_be_neither_changed_nor_removed_by_hand(store: Store, stateme
         session.execute(text(statement))
 
 
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_the_ledger_cannot_be_emptied_by_hand(store: Store) -> None:
+    with pytest.raises(DatabaseError, match="never changed or removed"), store.writes.begin() as session:
+        session.execute(text("TRUNCATE looks"))
+
+
 def test_a_look_outlives_its_job(store: Store) -> None:
     with store.writes.begin() as session:
         claim = make_success(session)

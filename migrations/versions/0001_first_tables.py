@@ -411,6 +411,10 @@ def _create_postgres_guards() -> None:
         "CREATE TRIGGER looks_append_only BEFORE UPDATE OR DELETE ON looks "
         "FOR EACH ROW EXECUTE FUNCTION looks_append_only()"
     )
+    op.execute(
+        "CREATE TRIGGER looks_never_emptied BEFORE TRUNCATE ON looks "
+        "FOR EACH STATEMENT EXECUTE FUNCTION looks_append_only()"
+    )
 
 
 def _create_sqlite_guards() -> None:
@@ -427,6 +431,7 @@ def _create_sqlite_guards() -> None:
 
 def _drop_guards() -> None:
     if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER looks_never_emptied ON looks")
         for name, table in (("jobs_terminal", "jobs"), ("looks_append_only", "looks")):
             op.execute(f"DROP TRIGGER {name} ON {table}")
             op.execute(f"DROP FUNCTION {name}()")
