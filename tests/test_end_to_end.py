@@ -87,7 +87,7 @@ def golden(stack: Stack) -> list[dict[str, Any]]:
 LONG = 240
 
 
-def test_the_headline_job(stack: Stack, tmp_path: Path) -> None:
+def test_the_headline_job(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Fashion-MNIST, 300-100-10, 30 epochs: the figures, and one model wherever it is loaded from."""
     job = stack.client.submit(EXAMPLES / "fashion_mnist.yaml")
     stack.finish(job, seconds=280)
@@ -100,6 +100,8 @@ def test_the_headline_job(stack: Stack, tmp_path: Path) -> None:
     import keras
     import mlflow
 
+    # MLflow keeps the address for the whole process; other tests have servers of their own.
+    request.addfinalizer(lambda: mlflow.set_tracking_uri(None))
     mlflow.set_tracking_uri(stack.mlflow_url)
     version = job.data["dataset"]["version"]
     pixels = np.load(stack.home / "artifacts" / "datasets" / version / "train" / "x.npy", mmap_mode="r")[:500]
