@@ -1,7 +1,9 @@
 """The one place where errors become HTTP: RFC 9457 problem documents."""
 
+import json
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from flask import Flask, Response, request
 from sqlalchemy.exc import OperationalError, TimeoutError
@@ -9,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.contract import json_response
 from services.answers import ProblemDocument, ProblemItem
+from services.curves import DrawingBusy, DrawingFailed
 from services.errors import Conflict, KeyReused, NotFound, TrainshedError
 from services.problems import DocumentUnreadable, SpecInvalid
 
@@ -16,11 +19,15 @@ STATUS: dict[type[TrainshedError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DrawingBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    DrawingFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 UNREADABLE = {
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
+MOST_ITEMS = 100
+LONGEST_ECHO = 500
 log = logging.getLogger(__name__)
 
 
@@ -57,13 +64,23 @@ def _invalid(error: SpecInvalid) -> Response:
             code=item.code,
             pointer=item.pointer,
             message=item.message,
-            received=item.received,
+            received=_shortened(item.received),
             expected=item.expected,
         )
-        for item in error.problems
+        for item in error.problems[:MOST_ITEMS]
     ]
-    count = f"{len(items)} problem{'' if len(items) == 1 else 's'}"
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"The request has {count}; nothing was queued.", items)
+    found = len(error.problems)
+    count = f"{found} problem{'' if found == 1 else 's'}"
+    shown = "" if found <= MOST_ITEMS else f", of which {MOST_ITEMS} are listed"
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"The request has {count}{shown}; nothing was queued.", items
+    )
+
+
+def _shortened(received: Any) -> Any:
+    """What came, unless it is so long that nobody would read it."""
+    text = received if isinstance(received, str) else json.dumps(received)
+    return received if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]} … ({len(text)} characters)"
 
 
 def _unreadable(error: DocumentUnreadable) -> Response:

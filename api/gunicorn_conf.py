@@ -5,8 +5,8 @@ from typing import Any
 worker_class = "gthread"
 # One process: its libraries are most of its memory, and requests wait for SQL, not for Python.
 workers = 1
-# Requests that wait for a job (`Prefer: wait`) hold a thread each.
-threads = 64
+# Requests that wait for a job (`Prefer: wait`) hold a thread each; api/jobs.py leaves some to the others.
+threads = 40
 # Connections of clients that poll stay open between requests.
 keepalive = 75
 # Waiting requests end by themselves when the worker is told to stop; a download may need a little longer.

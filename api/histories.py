@@ -10,6 +10,7 @@ from api.parts import parts
 from services import answers, results
 from services.artifacts import job_folder
 from services.curves import curves_file
+from services.errors import NotFound
 from services.spec import MAX_EPOCHS
 
 blueprint = Blueprint("histories", __name__, url_prefix="/v1/jobs/<job_id>")
@@ -57,4 +58,8 @@ def _picture(job_id: str, kind: str, media_type: str) -> Response:
         name = results.find(session, job_id).name
         history = results.history(session, job_id)
     folder = job_folder(parts().settings.artifact_root, job_id)
-    return send_file(curves_file(folder, history, name, kind), mimetype=media_type, etag=True)
+    try:
+        return send_file(curves_file(folder, history, name, kind), mimetype=media_type, etag=True)
+    except FileNotFoundError as error:
+        # The job was deleted while its picture was drawn.
+        raise NotFound("job", job_id) from error

@@ -44,7 +44,7 @@ class JobQuery(Query):
     state: JobState | None = None
     owner: str | None = None
     dataset: str | None = None
-    label: str | None = Field(default=None, pattern="^[^:]+:.*$", description="`key:value`.")
+    label: str | None = Field(default=None, pattern="(?s)^[^:]+:.*$", description="`key:value`.")
     limit: int = Field(default=20, ge=1, le=200)
     after: str | None = Field(default=None, description="`next_after` of the page before.")
 
@@ -133,16 +133,19 @@ def page(query: JobQuery) -> answers.JobPage:
     {200: answers.Job, 304: None},
     headers={
         "If-None-Match": "The ETag of an earlier answer: 304 while the job is the same.",
-        "Prefer": "`wait=30`, with If-None-Match: hold the answer for so many seconds until the job changes.",
+        "Prefer": "`wait=30`, with If-None-Match: hold the answer for so many seconds until the job changes. "
+        "While too many others wait, it is answered at once.",
     },
 )
 def show(job_id: str) -> Response:
     """The job, or 304 if it is still the one that the client knows."""
-    seen = request.if_none_match
     rendered = _render(job_id)
-    deadline = time.monotonic() + _seconds_to_wait()
-    while rendered.etag in seen and time.monotonic() < deadline and not parts().closing():
-        rendered = _wait_for_change(job_id, rendered, deadline)
+    seconds = _seconds_to_wait()
+    if rendered.etag in request.if_none_match and seconds and parts().waiters.acquire(blocking=False):
+        try:
+            rendered = _wait(job_id, rendered, time.monotonic() + seconds)
+        finally:
+            parts().waiters.release()
     response = rendered.response
     response.set_etag(rendered.etag)
     response.make_conditional(request)
@@ -166,6 +169,12 @@ def _render(job_id: str) -> Rendered:
     # The estimate of the end moves with each look; it alone is no change.
     stable = answer.model_dump_json(exclude={"progress": {"eta_seconds"}})
     return Rendered(response, hashlib.sha256(stable.encode()).hexdigest()[:20], revision)
+
+
+def _wait(job_id: str, rendered: "Rendered", deadline: float) -> "Rendered":
+    while rendered.etag in request.if_none_match and time.monotonic() < deadline and not parts().closing():
+        rendered = _wait_for_change(job_id, rendered, deadline)
+    return rendered
 
 
 def _wait_for_change(job_id: str, rendered: Rendered, deadline: float) -> Rendered:

@@ -1,7 +1,8 @@
 """What the views work with; put together once in `create_app`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import cast
 
 from flask import current_app, g
@@ -12,6 +13,9 @@ from services.results import Urls
 from services.settings import Settings
 from services.store import Store
 
+# Of the server's 40 threads; the rest answers everybody else.
+MOST_WAITERS = 24
+
 
 @dataclass
 class Parts:
@@ -20,6 +24,8 @@ class Parts:
     settings: Settings
     store: Store
     doorbell: Doorbell
+    waiters: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_WAITERS))
+    """Room for requests that wait for a job."""
     closing: Callable[[], bool] = lambda: False
     """Whether the server was told to stop: requests that wait end then."""
 

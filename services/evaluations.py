@@ -95,7 +95,7 @@ def look(session: Session, evaluation_id: str, why: str) -> None:
     )
 
 
-def claim(session: Session, lease_seconds: float) -> EvaluationClaim | None:
+def claim(session: Session, worker: str, lease_seconds: float) -> EvaluationClaim | None:
     """Take the oldest evaluation that waits, or whose process died; None if there is none."""
     row = session.scalar(
         select(Evaluation)
@@ -113,6 +113,7 @@ def claim(session: Session, lease_seconds: float) -> EvaluationClaim | None:
     if row is None:
         return None
     row.state = EvaluationState.RUNNING
+    row.worker = worker
     row.fence += 1
     row.attempts += 1
     session.flush()
@@ -209,3 +210,9 @@ def abandon(session: Session) -> int:
             finished_at=now_ms(),
         ),
     )
+
+
+def release_all(session: Session, worker: str) -> int:
+    """End the leases that a worker of this name held: it has just started. Returns how many."""
+    held = update(Evaluation).where(Evaluation.worker == worker, Evaluation.state == EvaluationState.RUNNING)
+    return changed_rows(session, held.values(lease_until=now_ms() - 1))

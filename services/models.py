@@ -289,6 +289,8 @@ class Evaluation(Base):
     """Why it failed."""
     fence: Mapped[int]
     """As a job's."""
+    worker: Mapped[str | None]
+    """Name of the worker that claimed it last."""
     attempts: Mapped[int]
     """Tries begun."""
     lease_until: Mapped[Millis | None]

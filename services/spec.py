@@ -15,12 +15,21 @@ from services.states import Split
 from services.vocabulary import Flag, NotNegative, Number, Part, Whole, snake_case
 
 MAX_LAYERS = 64
+SMALLEST_SCALE = 1e-30
 MAX_PARAMETERS = 50_000_000
 MAX_BATCH_SIZE = 65_536
 MAX_EPOCHS = 10_000
 MAX_METRICS = 32
 MAX_ROWS = 2**53
 MAX_SEED = 2**32 - 1
+# Names in the history's CSV and in MLflow's runs that are not metrics of Keras.
+COLUMNS_OF_OURS = frozenset(
+    {
+        "epoch", "learning_rate", "epoch_seconds", "examples_per_second", "best_epoch", "train_seconds",
+        "queue_seconds", "params_count",
+    }
+)  # fmt: skip
+PREFIXES_OF_OURS = ("val_", "test_", "eval_")
 
 Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
 Rows = Annotated[Whole, Field(ge=1, le=MAX_ROWS)]
@@ -91,10 +100,10 @@ class Preprocessing(Part):
 
     @model_validator(mode="after")
     def _scale_is_not_zero(self) -> Self:
-        if self.scale == 0:
+        if self.scale is not None and abs(self.scale) < SMALLEST_SCALE:
             raise PydanticCustomError(
                 "out_of_range",
-                "inputs cannot be divided by 0",
+                "inputs cannot be divided by 0, or by so little that the result is too large for float32",
                 {"at": ["scale"], "expected": "another number, such as 255"},
             )
         return self
@@ -141,11 +150,15 @@ def _told_apart(metrics: tuple[AnyMetric, ...]) -> tuple[AnyMetric, ...]:
                 "two columns of the history would be called `{name}`",
                 {"name": metric.name, "at": [index], "expected": "another `name`, or each metric once"},
             )
-        if metric.name.startswith("val_"):
+        if metric.name in COLUMNS_OF_OURS or metric.name.startswith(PREFIXES_OF_OURS):
             raise PydanticCustomError(
                 "bad_name",
-                "`{name}` begins with `val_`, which marks the columns of the validation split",
-                {"name": metric.name, "at": [index], "expected": "a name without `val_`"},
+                "`{name}` would be mistaken for a figure that is kept of every job beside its metrics",
+                {
+                    "name": metric.name,
+                    "at": [index],
+                    "expected": f"another name, which begins with none of {', '.join(PREFIXES_OF_OURS)}",
+                },
             )
         taken.add(metric.name)
     return metrics
@@ -237,7 +250,18 @@ def _readable(value: str) -> str:
     return value
 
 
+def _findable(key: str) -> str:
+    if any(mark in key for mark in ':"\\'):
+        raise PydanticCustomError(
+            "bad_text",
+            "a label's name holds a colon, a quote or a backslash, and a list could not be filtered by it",
+            {"expected": "a name without them, such as course"},
+        )
+    return key
+
+
 ShortText = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_readable)]
+LabelKey = Annotated[ShortText, AfterValidator(_findable)]
 LabelValue = Annotated[str, Field(max_length=256)]
 
 
@@ -261,7 +285,7 @@ class TrainSpec(Part):
         description="Splits the finished model is evaluated on. If left out: validation, where there is one.",
     )
     seed: Seed | None = Field(default=None, description="Drawn at submit if left out, and always given back.")
-    labels: dict[ShortText, LabelValue] = Field(default={}, max_length=32)
+    labels: dict[LabelKey, LabelValue] = Field(default={}, max_length=32)
 
     @property
     def dataset_name(self) -> str:

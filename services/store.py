@@ -1,5 +1,6 @@
 """The SQL store: one engine a process, a session factory that writes and one that only reads."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,10 +72,17 @@ def open_store(url: str) -> Store:
 
 def _sqlite_engine(url: str) -> Engine:
     # autocommit=True at the driver: it begins no transaction by itself, the listener below does.
-    engine = create_engine(url, connect_args={"timeout": 10, "isolation_level": None})
+    engine = create_engine(
+        url, connect_args={"timeout": 10, "isolation_level": None}, json_serializer=_plain_json
+    )
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _plain_json(value: Any) -> str:
+    # SQLite finds a key in JSON text only if it is written there as it is.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _set_pragmas(connection: Any, record: object) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
     "api": "gunicorn",
     "train": "worker train",
     "housekeeping": "worker housekeeping",
+    "forkserver": "multiprocessing.forkserver",
 }
 T = TypeVar("T")
 

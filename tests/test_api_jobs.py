@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, update
 
+from api.parts import MOST_WAITERS
 from services import jobs, leases
 from services.artifacts import job_folder, log_file, model_file
 from services.models import Job, Look
@@ -49,7 +50,7 @@ def test_a_page_of_no_size_is_refused(http: httpx.Client, limit: str) -> None:
 
 
 def test_lists_are_filtered(http: httpx.Client, store: Store) -> None:
-    label = "odd key's.$[0]"
+    label = "odd clé's.$[0]"
     with store.writes.begin() as session:
         hers = make_job(session, "ada", labels={"course": "ds3"})
         his = make_job(session, "bob", labels={"course": "ds3", label: "a:b"})
@@ -173,6 +174,18 @@ def test_who_waits_in_vain_is_told_that_nothing_changed(http: httpx.Client, stor
     started = time.monotonic()
     assert _wait(http, job_id, seen, 1).status_code == 304
     assert 1 <= time.monotonic() - started < 5
+
+
+def test_one_waiter_too_many_is_answered_at_once(http: httpx.Client, store: Store, app: Flask) -> None:
+    with store.writes.begin() as session:
+        job_id = make_job(session)
+    seen = http.get(f"/v1/jobs/{job_id}").headers["ETag"]
+    waiters = app.extensions["trainshed"].waiters
+    for _ in range(MOST_WAITERS):
+        waiters.acquire()
+    started = time.monotonic()
+    assert _wait(http, job_id, seen, 30).status_code == 304
+    assert time.monotonic() - started < 5
 
 
 def test_who_waits_is_answered_when_the_server_closes(http: httpx.Client, store: Store, app: Flask) -> None:

@@ -132,6 +132,26 @@ def test_a_job_survives_the_death_of_a_process(
     assert len(job.attempts()) == expected
 
 
+def test_a_trainer_is_kept_track_of_when_its_forkserver_dies(
+    stack: Stack, golden: list[dict[str, Any]]
+) -> None:
+    job = stack.submit(digits(epochs=LONG))
+    until(lambda: len(stack.sql_history(job.id)) > 5, 60, "some epochs are done")
+    stack.kill("forkserver")
+    stack.finish(job)
+    assert without_times(stack.sql_history(job.id)) == golden
+    assert len(job.attempts()) == 1
+    hanging = stack.submit(digits(epochs=5000))
+    until(lambda: len(stack.sql_history(hanging.id)) > 3, 60, "some epochs are done")
+    (trainer,) = trainer_pids(stack)
+    stack.kill("forkserver")
+    os.kill(trainer, signal.SIGSTOP)
+    hanging.cancel()
+    stack.finish(hanging, seconds=40)
+    assert hanging.state == "cancelled"
+    assert not Path(f"/proc/{trainer}").exists()
+
+
 def test_a_running_job_is_cancelled_and_its_history_kept(stack: Stack) -> None:
     job = stack.submit(digits(epochs=5000))
     until(lambda: len(stack.sql_history(job.id)) > 3, 60, "some epochs are done")

@@ -25,7 +25,7 @@ def age(session: Session) -> None:
 
 
 def claim(session: Session) -> EvaluationLease:
-    found = evaluations.claim(session, 60)
+    found = evaluations.claim(session, "housekeeping@here", 60)
     assert found is not None
     return found.lease
 
@@ -107,7 +107,7 @@ def test_a_claim_holds_what_the_process_needs(store: Store) -> None:
     with store.writes.begin() as session:
         job = make_success(session, sha256="e" * 64)
         id_ = ask(session, job.lease.job_id)
-        found = evaluations.claim(session, 60)
+        found = evaluations.claim(session, "housekeeping@here", 60)
     assert found is not None
     assert found.lease == EvaluationLease(id_, 1)
     assert (found.job_id, found.split, found.model_sha256) == (job.lease.job_id, Split.TEST, "e" * 64)
@@ -120,7 +120,7 @@ def test_the_oldest_is_claimed_first_and_each_once(store: Store) -> None:
         asked = [ask(session, job_id, Split.TRAIN) for _ in range(3)]
         taken = [claim(session).evaluation_id for _ in asked]
         assert taken == sorted(asked)
-        assert evaluations.claim(session, 60) is None
+        assert evaluations.claim(session, "housekeeping@here", 60) is None
 
 
 def test_two_claimers_at_once_take_different_evaluations(store: Store) -> None:
@@ -185,7 +185,7 @@ def test_three_lost_processes_make_a_failure(store: Store) -> None:
             assert evaluations.abandon(session) == 0
             claim(session)
             age(session)
-        assert evaluations.claim(session, 60) is None
+        assert evaluations.claim(session, "housekeeping@here", 60) is None
         assert evaluations.abandon(session) == 1
     with store.reads.begin() as session:
         row = session.get_one(Evaluation, id_)
@@ -201,3 +201,14 @@ def test_three_processes_that_were_seen_to_die_make_a_failure(store: Store) -> N
             evaluations.give_back(session, claim(session), "It was killed by signal 9.")
             states.append(state_of(session, id_))
     assert states == [EvaluationState.QUEUED, EvaluationState.QUEUED, EvaluationState.FAILED]
+
+
+def test_a_worker_that_comes_back_gives_up_what_it_held(store: Store) -> None:
+    with store.writes.begin() as session:
+        ask(session, make_success(session).lease.job_id)
+        first = claim(session)
+        assert evaluations.claim(session, "housekeeping@here", 60) is None
+        assert evaluations.release_all(session, "housekeeping@there") == 0
+        assert evaluations.release_all(session, "housekeeping@here") == 1
+        second = claim(session)
+    assert (second.evaluation_id, second.fence) == (first.evaluation_id, first.fence + 1)

@@ -160,7 +160,7 @@ def lose_an_evaluation(store: Store) -> None:
     with store.writes.begin() as session:
         job_id = make_success(session).lease.job_id
         evaluations.ask(session, job_id, make_owner(session).id, Split.TRAIN, None)
-        evaluations.claim(session, 60)
+        evaluations.claim(session, "housekeeping@here", 60)
         session.execute(update(Evaluation).values(attempts=3, lease_until=now_ms() - 1))
 
 

@@ -143,6 +143,8 @@ class Roster:
             "TRAINSHED_WORKER_NAME": "embedded",
             "PYTHONPATH": str(self._checkout),
             "PYTHONUNBUFFERED": "1",
+            # glibc would keep a heap for each thread; the API has forty of them.
+            "MALLOC_ARENA_MAX": "2",
             # Otherwise nine more processes of 255 MB, for work that Trainshed does not give MLflow.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",

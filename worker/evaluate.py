@@ -26,12 +26,13 @@ class Desk:
     settings: Settings
     store: Store
     trainers: Trainers
+    worker: str
 
 
 def evaluate_next(desk: Desk) -> bool:
     """Claim the oldest evaluation and do it; False if there was none."""
     with desk.store.writes.begin() as session:
-        claim = evaluations.claim(session, desk.settings.lease_seconds)
+        claim = evaluations.claim(session, desk.worker, desk.settings.lease_seconds)
     if claim is None:
         return False
     folder = artifacts.job_folder(desk.settings.artifact_root, claim.job_id)

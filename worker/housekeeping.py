@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from services import datasets, leaders, workers
+from services import datasets, evaluations, leaders, workers
 from services.broker import HOUSEKEEPING_QUEUE, TRAIN_QUEUE
 from services.settings import Settings
 from services.store import Store
@@ -41,6 +41,7 @@ class HousekeepingWorker:
         """Say who is there, start the loops, answer the doorbell."""
         with self._store.writes.begin() as session:
             workers.introduce(session, Introduction(self._name, workers.HOUSEKEEPING, 0, "cpu"))
+            evaluations.release_all(session, self._name)
         self._loops = self._make_loops(app)
         answer_housekeeping_doorbell(app, self._wake)
         for loop in self._loops:
@@ -49,7 +50,7 @@ class HousekeepingWorker:
     def _make_loops(self, app: Celery) -> list[Loop]:
         settings, store = self._settings, self._store
         ring = make_ring(app, TRAIN_QUEUE)
-        desk = Desk(settings, store, Trainers(settings.start_method))
+        desk = Desk(settings, store, Trainers(settings.start_method), self._name)
         exporter = Exporter(store, settings)
         reconciler = Reconciler(store, settings.lease_seconds, ring)
         return [

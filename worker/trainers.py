@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ class Trainer:
         self._log_path = log_path
         self._logged = 0
         self._open: list[Connection] = [pipe, output]
+        # Not multiprocessing's sentinel: when the forkserver dies, that says the trainer had ended.
+        self._life = _open_life(process.pid)
 
     def events(self, seconds: float) -> list[Event]:
         """All that it said, after waiting so many seconds for the first of it; its output goes to its log."""
@@ -56,12 +59,12 @@ class Trainer:
                 said.extend(self._receive())
             if self._output in ready:
                 self._copy_output()
-            if ready == [self._process.sentinel] or not said:
+            if ready == [self._life] or not said:
                 break
         return said
 
     def _watched(self) -> list[Connection | int]:
-        return [*self._open, self._process.sentinel] if self._open else [self._process.sentinel]
+        return [*self._open, *([] if self._life is None else [self._life])]
 
     def _receive(self) -> list[Event]:
         try:
@@ -86,7 +89,11 @@ class Trainer:
     @property
     def is_gone(self) -> bool:
         """Whether the process ended and all that it said was read."""
-        return not self._process.is_alive() and self._pipe not in self._open
+        return self._has_ended and self._pipe not in self._open
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._life is None or bool(wait([self._life], 0))
 
     @property
     def end(self) -> str:
@@ -106,18 +113,30 @@ class Trainer:
 
     def kill(self) -> None:
         """End it at once."""
-        self._process.kill()
+        if self._life is not None and not self._has_ended:
+            signal.pidfd_send_signal(self._life, signal.SIGKILL)
 
     def close(self) -> None:
         """End it if it runs, and reap it."""
-        if self._process.is_alive():
-            self._process.kill()
+        self.kill()
+        if self._life is not None:
+            wait([self._life])
+            os.close(self._life)
+            self._life = None
         self._process.join()
         while self._output in self._open and self._output.poll():
             self._copy_output()
         self._pipe.close()
         self._output.close()
         self._process.close()
+
+
+def _open_life(pid: int | None) -> int | None:
+    """A descriptor of the process itself, readable once it has ended; None if it has ended already."""
+    try:
+        return None if pid is None else os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _context(start_method: str) -> ForkServerContext | SpawnContext:

@@ -78,7 +78,9 @@ class CheckpointFolder:
             if sha256_of(path) != checkpoint.sha256:
                 raise CheckpointUnusable("its SHA-256 is not the one that was recorded")
             state = _read_npz(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise CheckpointUnusable(error.strerror or "it cannot be read") from error
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CheckpointUnusable(str(error)) from error
         self._kept = [path]
         return state

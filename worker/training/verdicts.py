@@ -2,6 +2,7 @@
 
 import errno
 import traceback
+from pathlib import PurePath
 
 import pydantic
 import tensorflow as tf
@@ -22,6 +23,12 @@ def verdict_on(error: Exception, *, is_gpu: bool) -> Failed:
     return Failed(reason, message, "".join(traceback.format_exception(error))[-DETAIL_CHARACTERS:])
 
 
+def described(error: OSError) -> str:
+    """What the system said, with the file's name and not its place on the server."""
+    name = f" ({PurePath(error.filename).name})" if isinstance(error.filename, str) else ""
+    return f"{error.strerror or type(error).__name__}{name}"
+
+
 def _reason_and_message(error: Exception, is_gpu: bool) -> tuple[Reason, str]:
     match error:
         case pydantic.ValidationError():
@@ -40,6 +47,6 @@ def _reason_and_message(error: Exception, is_gpu: bool) -> tuple[Reason, str]:
             return Reason.BAD_DATA, f"TensorFlow refused the data: {error.message}"
         case OSError():
             what = ERRORS_OF_STORAGE.get(error.errno or 0, "A file could not be used")
-            return Reason.INFRASTRUCTURE, f"{what}: {error}"
+            return Reason.INFRASTRUCTURE, f"{what}: {described(error)}"
         case _:
             return Reason.INFRASTRUCTURE, f"The trainer failed with {type(error).__name__}: {error}"
