@@ -10,7 +10,7 @@ from api.parts import parts
 from services import answers, results
 from services.artifacts import job_folder
 from services.curves import curves_file
-from services.errors import NotFound
+from services.errors import Conflict, NotFound
 from services.spec import MAX_EPOCHS
 
 blueprint = Blueprint("histories", __name__, url_prefix="/v1/jobs/<job_id>")
@@ -57,6 +57,8 @@ def _picture(job_id: str, kind: str, media_type: str) -> Response:
     with parts().store.reads.begin() as session:
         name = results.find(session, job_id).name
         history = results.history(session, job_id)
+    if not history.epoch:
+        raise Conflict(f"Job {job_id} has no finished epoch: there is nothing to draw.")
     folder = job_folder(parts().settings.artifact_root, job_id)
     try:
         return send_file(curves_file(folder, history, name, kind), mimetype=media_type, etag=True)

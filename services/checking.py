@@ -46,7 +46,8 @@ def _as_sent(problem: Problem, document: object) -> Problem:
 def _read(document: object) -> TrainSpec:
     if not isinstance(document, dict):
         message = "A spec is an object with the keys dataset, model, compile and fit."
-        raise SpecInvalid([Problem("wrong_type", "", message, type(document).__name__, "an object")])
+        received = "nothing" if document is None else type(document).__name__
+        raise SpecInvalid([Problem("wrong_type", "", message, received, "an object")])
     try:
         return TrainSpec.model_validate(document)
     except ValidationError as error:

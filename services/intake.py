@@ -87,7 +87,8 @@ def _set(document: Any, text: str) -> Problem | None:
     *parents, last = path.split(".")
     place = document
     for step in parents:
-        place = _step(place, step)
+        # What stands at the top, such as `name`, is text and never a type.
+        place = _step(place, step, is_type=place is not document)
     if not equals or not path or not _assign(place, last, _read(value)):
         return Problem(
             code="bad_override",
@@ -99,22 +100,32 @@ def _set(document: Any, text: str) -> Problem | None:
     return None
 
 
-def _step(place: Any, step: str) -> Any:
+def _step(place: Any, step: str, *, is_type: bool) -> Any:
+    key = _key(place, step)
+    if key is None:
+        return None
     if isinstance(place, dict):
-        return place.setdefault(step, {})
+        place.setdefault(step, {})
+    if is_type and isinstance(place[key], str):
+        # A bare string stands for the type with its defaults: `Adam` for {type: Adam}.
+        place[key] = {"type": place[key]}
+    return place[key]
+
+
+def _key(place: Any, step: str) -> Any:
+    if isinstance(place, dict):
+        return step
     if isinstance(place, list) and step.isdecimal() and int(step) < len(place):
-        return place[int(step)]
+        return int(step)
     return None
 
 
 def _assign(place: Any, last: str, value: object) -> bool:
-    if isinstance(place, dict):
-        place[last] = value
-        return True
-    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
-        place[int(last)] = value
-        return True
-    return False
+    key = _key(place, last)
+    if key is None:
+        return False
+    place[key] = value
+    return True
 
 
 def _read(value: str) -> object:

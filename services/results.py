@@ -208,11 +208,16 @@ def _why_nothing_starts(session: Session) -> str | None:
         return "No train worker is there; jobs start when one comes."
     if not any(worker.ready for worker in trainers):
         return "The train worker is warming up (importing TensorFlow); that takes about 15 seconds."
-    running = session.scalar(select(func.count()).where(Job.state == JobState.RUNNING)) or 0
+    running = session.execute(
+        select(Job.name, Job.epochs_done, Job.epochs).where(Job.state == JobState.RUNNING)
+    ).all()
     slots = sum(worker.slots for worker in trainers)
-    if running >= slots:
-        return f"All {slots} slots are busy." if slots > 1 else "The one slot is busy."
-    return None
+    if len(running) < slots:
+        return None
+    if slots > 1:
+        return f"All {slots} slots are busy."
+    name, done, epochs = running[0]
+    return f"The one slot is busy with {name} (epoch {done} of {epochs})."
 
 
 def queue(session: Session, urls: Urls, limit: int = 200) -> answers.Queue:

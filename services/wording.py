@@ -63,7 +63,16 @@ class Place:
 def problems_of(document: object, error: ValidationError) -> list[Problem]:
     """One problem for each of pydantic's errors, at the place in the document that was sent."""
     details = error.errors(include_url=False)
-    return [_problem(document, item) for item in details if item["type"] != "default_factory_not_called"]
+    return [_problem(document, item) for item in details if not _follows(item, details)]
+
+
+def _follows(error: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether it only follows from others: pydantic counts a list without the entries that are wrong."""
+    if error["type"] == "default_factory_not_called":
+        return True
+    place = error["loc"]
+    deeper = (other["loc"] for other in others if other is not error)
+    return error["type"] == "too_short" and any(loc[: len(place)] == place for loc in deeper)
 
 
 def _problem(document: object, error: ErrorDetails) -> Problem:

@@ -355,3 +355,21 @@ def test_attempts_tell_what_ran_where_and_how_it_ended(http: httpx.Client, store
         2,
     )
     assert (second["device"], second["first_epoch"], second["ended_at"]) == ("gpu:0", 2, None)
+
+
+def test_a_job_without_an_epoch_has_no_picture(http: httpx.Client, store: Store) -> None:
+    with store.writes.begin() as session:
+        job_id = make_job(session)
+    answer = http.get(f"/v1/jobs/{job_id}/learning-curves.png")
+    assert answer.status_code == 409
+    assert "no finished epoch" in answer.json()["detail"]
+
+
+def test_a_picture_is_drawn_and_kept(http: httpx.Client, store: Store, settings: Settings) -> None:
+    with store.writes.begin() as session:
+        job_id = make_success(session).lease.job_id
+    pictures = [http.get(f"/v1/jobs/{job_id}/learning-curves.svg") for _ in range(2)]
+    assert [picture.status_code for picture in pictures] == [200, 200]
+    assert pictures[0].content == pictures[1].content
+    assert b"<svg" in pictures[0].content
+    assert len(list(job_folder(settings.artifact_root, job_id).glob("learning-curves-*.svg"))) == 1

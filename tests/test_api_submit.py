@@ -82,6 +82,13 @@ def test_settings_change_the_spec_before_it_is_checked(http: httpx.Client) -> No
     assert (spec["name"], spec["split"]) == ("other", {"validation": None})
 
 
+def test_a_setting_reaches_into_a_bare_string(http: httpx.Client) -> None:
+    spec = make_iris() | {"compile": {"loss": "sparse_categorical_crossentropy", "optimizer": "Adam"}}
+    changes = {"dry_run": "true", "set": "compile.optimizer.learning_rate=0.5"}
+    optimizer = http.post("/v1/jobs", json=spec, params=changes).json()["spec"]["compile"]["optimizer"]
+    assert (optimizer["type"], optimizer["learning_rate"]) == ("Adam", 0.5)
+
+
 @pytest.mark.parametrize(
     "setting", ["fit.epochs", "=3", "model.layers.9.units=3", "name.deeper.still=3", "model.layers.x=3"]
 )

@@ -345,7 +345,7 @@ def test_divergence_ends_the_job_and_keeps_the_finite_epochs(root: Path, table: 
     spec = regression_spec(compile__optimizer=optimizer, fit__epochs=500)
     verdict, history, _ = run(make_order(root, table, spec, job="diverged"), root)
     assert (type(verdict), verdict.reason) == (events.Failed, Reason.DIVERGED)
-    assert f"in epoch {len(history)} " in verdict.message
+    assert f"in epoch {len(history) + 1} " in verdict.message
     assert "learning rate 1.5" in verdict.message
     assert all(math.isfinite(epoch.metrics["loss"]) for epoch in history)
 

@@ -454,3 +454,13 @@ def test_what_is_probably_not_meant_is_a_warning(document: Any, schema: DatasetS
 @pytest.mark.parametrize("schema", [IMAGES, None])
 def test_a_sound_spec_has_neither_problems_nor_warnings(schema: DatasetSchema | None) -> None:
     assert warnings(check(make_document(), schema), schema) == []
+
+
+def test_entries_that_are_wrong_are_not_missing_as_well() -> None:
+    (problem,) = problems_of(make_document(model={"layers": ["Dense"]}), None)
+    assert (problem.code, problem.pointer) == ("missing_key", "/model/layers/0")
+
+
+def test_an_empty_document_is_named_as_nothing() -> None:
+    (problem,) = problems_of(None, None)
+    assert problem.received == "nothing"

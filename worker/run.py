@@ -251,13 +251,13 @@ def _store_success(session: Any, *, claim: Claim, finished: events.Finished) -> 
 
 def _how_it_ended(finished: events.Finished) -> str:
     if finished.reason is Reason.STOPPED_EARLY:
-        restored = (
-            ""
-            if finished.restored_epoch is None
-            else f"; weights of epoch {finished.restored_epoch} restored"
-        )
-        return f"Early stopping ended it after {finished.epochs} epochs{restored}."
+        return f"Early stopping ended it after {finished.epochs} epochs{_restored(finished.restored_epoch)}."
     return f"All {finished.epochs} epochs were trained."
+
+
+def _restored(epoch: int | None) -> str:
+    # People count epochs from 1.
+    return "" if epoch is None else f"; weights of epoch {epoch + 1} restored"
 
 
 def _environment(ready: events.Ready) -> dict[str, Any]:

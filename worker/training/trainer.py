@@ -218,10 +218,10 @@ class Training:
 
     def _fail_as_diverged(self, epoch: int, what: str) -> None:
         if not has_only_finite_inputs(self._splits.unsealed):
-            raise BadData(f"In epoch {epoch} {what}: the data holds NaN or infinite values.", epoch)
+            raise BadData(f"In epoch {epoch + 1} {what}: the data holds NaN or infinite values.", epoch)
         rate = self._learning_rate
         raise Diverged(
-            f"Training diverged: in epoch {epoch} {what} at learning rate {rate:g}. "
+            f"Training diverged: in epoch {epoch + 1} {what} at learning rate {rate:g}. "
             f"Try a smaller learning rate, such as {rate / 10:g}, or inputs scaled to about -1 to 1.",
             epoch,
         )
