@@ -27,12 +27,15 @@ from trainshed.errors import (
     AmbiguousJob,
     Conflict,
     KeyUnknown,
+    NoSuchFile,
     NoSuchJob,
     NotFound,
+    NotWritten,
     Refused,
     ServerFailed,
     ServerUnknown,
     StillRunning,
+    TooShort,
     Unauthorized,
     Unreachable,
 )
@@ -204,6 +207,7 @@ class Service:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     story: list[dict[str, Any]] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(EVALUATION))
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     mishaps: list[int | None] = field(default_factory=list)
     """For each coming request: a status to refuse it with, None to drop the connection, 0 for neither."""
@@ -275,6 +279,8 @@ class Service:
                 return 204, None, {}
             case ["POST", "evaluations"]:
                 return 202, self.evaluation, {}
+            case ["GET", "evaluations"]:
+                return 200, {"data": self.evaluations}, {}
             case ["GET", "evaluations", "e1"]:
                 return 200, EVALUATED, {}
             case ["GET", "history"] if ("format", "csv") in request.query:
@@ -412,6 +418,17 @@ def test_mappings_and_texts_are_submitted_too(client: Client, service: Service) 
     assert kinds == ["application/json", "application/json", "application/yaml"]
 
 
+def test_a_line_that_names_a_file_is_that_file(client: Client, service: Service, tmp_path: Path) -> None:
+    write_spec(tmp_path)
+    client.submit("spec.yaml")
+    assert service.requests[-1].body == SPEC.encode()
+
+    client.submit('{"name": "' + "long" * 2000 + '"}')
+    for name in ("no-such.yaml", "no-such.json", Path("no-such")):
+        with pytest.raises(NoSuchFile, match="There is no file no-such"):
+            client.submit(name)
+
+
 @pytest.mark.parametrize("mishaps", [[503, 502, 504], [None]])
 def test_a_submit_is_repeated_with_its_key_and_makes_one_job(
     client: Client, service: Service, mishaps: list[int | None]
@@ -464,7 +481,7 @@ def test_all_problems_of_a_spec_are_told_at_once(client: Client) -> None:
 def test_refusals_have_classes(client: Client, service: Service) -> None:
     with pytest.raises(NotFound):
         client.job(make_id(9))
-    with Client(key="wrong") as stranger, pytest.raises(Unauthorized):
+    with Client(key="wrong") as stranger, pytest.raises(Unauthorized, match="TRAINSHED_HOME"):
         stranger.queue()
     job = client.submit(SPEC)
     service.jobs[0]["state"] = "succeeded"
@@ -527,14 +544,20 @@ def test_ids_may_be_abbreviated_at_either_end(client: Client, service: Service) 
         client.find("0190abc")
     with pytest.raises(NoSuchJob):
         client.find("ffff")
-    with pytest.raises(NoSuchJob):
+    with pytest.raises(TooShort, match="four characters"):
         client.find("bc2")
+    service.jobs = [make_job(id=make_id(number)) for number in range(7)]
+    with pytest.raises(AmbiguousJob, match=f"{make_id(4)} … and 2 more"):
+        client.find("0190")
 
 
 def test_a_download_appears_whole_or_not_at_all(client: Client, service: Service, tmp_path: Path) -> None:
     job = client.submit(SPEC)
     assert job.download_model("m.keras").read_bytes() == b"a model " * 10_000
     assert job.learning_curves("c.svg").read_text() == "<svg/>"
+    for place in ("/nonexistent/m.keras", tmp_path):
+        with pytest.raises(NotWritten, match="cannot be written"):
+            job.download_model(place)
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         job.learning_curves("c.pdf")
     service.jobs.clear()
@@ -553,7 +576,7 @@ def test_readiness_is_told_in_words(client: Client) -> None:
 
 def test_the_server_on_this_machine_is_found_by_what_up_wrote(tmp_path: Path) -> None:
     environ = {"TRAINSHED_HOME": str(tmp_path)}
-    with pytest.raises(ServerUnknown, match="trainshed up"):
+    with pytest.raises(ServerUnknown, match=r"trainshed up.*TRAINSHED_HOME"):
         find(environ=environ)
     (tmp_path / "address").write_text("http://127.0.0.1:8080\n")
     with pytest.raises(KeyUnknown):
@@ -571,7 +594,96 @@ def test_the_local_key_is_not_sent_to_another_server(tmp_path: Path) -> None:
     assert find(environ=environ | {"TRAINSHED_URL": "http://localhost:8080"}).key == "ours"
 
 
+def test_an_address_without_a_scheme_is_http() -> None:
+    assert find("127.0.0.1:8080/", "k", environ={}) == Settings("http://127.0.0.1:8080", "k")
+
+
 # Command line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model", "--out", "/nonexistent/m.keras"],
+        ["model", "--out", "."],
+        ["plot", "--out", "/nonexistent/c.png"],
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_cannot_be_written_is_told_in_a_sentence(
+    trainshed: Any, service: Service, arguments: list[str]
+) -> None:
+    service.jobs = [make_job()]
+    told = trainshed(*arguments)
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+    as_json = trainshed(*arguments, "-o", "json")
+    assert (as_json.code, json.loads(as_json.err)) == (2, {"detail": told.err.strip()})
+
+
+@pytest.mark.parametrize("command", ["ls", "queue"])
+def test_a_job_takes_one_line_of_eighty_columns(
+    trainshed: Any, service: Service, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("trainshed.tables.WIDE", 80)
+    metrics = {"accuracy": 0.8, "loss": 0.4, "val_accuracy": 0.9, "val_loss": 0.3, "val_auc": 0.7}
+    service.jobs = [
+        make_job(id=make_id(1), name="a rather long name of a job " * 3, **running(1, **metrics)),
+        make_job(id=make_id(2), dataset={"name": "a_data_set_with_a_long_name", "version": None}),
+    ]
+    lines = trainshed(command).out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    first, second = (next(line for line in lines if job["id"][-8:] in line) for job in service.jobs)
+    assert " running " in first
+    assert "…" in first
+    assert command == "queue" or "val_loss 0.3000" in first
+    assert " queued " in second
+    jobs_end = lines.index(second)
+    assert jobs_end == lines.index(first) + 1
+
+
+def test_a_list_shows_the_validation_loss_and_one_more_metric(trainshed: Any, service: Service) -> None:
+    metrics = {"loss": 0.4, "val_accuracy": 0.9, "val_auc": 0.7, "val_loss": 0.3}
+    service.jobs = [make_job(**running(1, **metrics))]
+    assert "val_loss 0.3000  val_accuracy 0.9000  fashion_mnist" in trainshed("ls").out
+    service.jobs = [make_job(**running(1, loss=0.4, accuracy=0.8, auc=0.7, learning_rate=0.1))]
+    assert "loss 0.4000  accuracy 0.8000  fashion_mnist" in trainshed("ls").out
+
+
+def test_evaluations_are_listed_and_mentioned(trainshed: Any, service: Service) -> None:
+    service.jobs = [make_job(**ended("succeeded", "finished"))]
+    assert "Nobody has asked" in trainshed("evaluations").out
+    service.evaluations = [EVALUATED, EVALUATION | {"id": "e2", "looks_before": 1}]
+
+    shown = trainshed("evaluations", "last").out
+    for word in ("test", "succeeded", "queued", "10,000", "accuracy 0.8753", NOW):
+        assert word in shown
+    assert trainshed("evaluations", "-o", "json").json == service.evaluations
+    assert "test: loss 0.3500  accuracy 0.8753" in trainshed("show").out
+
+
+def test_a_trainer_that_wrote_nothing_is_told_beside_the_output(
+    trainshed: Any, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.jobs = [make_job()]
+    monkeypatch.setitem(PARTS, "logs", "")
+    result = trainshed("logs")
+    assert (result.code, result.out, result.err) == (0, "", "The trainer wrote nothing.\n")
+
+
+def test_a_watcher_is_told_once_that_the_server_is_away(trainshed: Any, service: Service) -> None:
+    service.jobs = [make_job()]
+    service.story = copy.deepcopy(SUCCESS)
+    service.mishaps = [0, 0, 503, 503, 503, 0, 503, 503]
+    result = trainshed("watch")
+
+    assert result.code == 0
+    assert result.err.count("does not answer") == 1
+    assert "The job goes on. To watch it again later: trainshed watch 00000001" in result.err
+
+
+def test_the_version_is_printed(trainshed: Any) -> None:
+    assert trainshed("--version").out.startswith("trainshed 0.")
 
 
 @pytest.mark.parametrize(
@@ -642,6 +754,8 @@ def test_an_invalid_spec_is_a_usage_error_with_all_problems(trainshed: Any, tmp_
         ["submit", "no-such-file.yaml"],
         ["submit", "-", "--set", "epochs"],
         ["plot", "last", "--out", "curves.pdf"],
+        ["model", "last", "--out", "m.h5"],
+        ["up", "--port", "8080", "--mlflow-port", "8080"],
         ["evaluate", "last", "--split", "exam"],
         ["show", "ffff"],
         ["delete", "last"],
@@ -679,6 +793,7 @@ READING = [
     ["evaluate", "last", "--split", "test", "--reason", "final"],
     ["plot"],
     ["model"],
+    ["evaluations"],
 ]
 
 

@@ -102,10 +102,10 @@ def test_a_queued_job_tells_that_the_slots_are_busy(store: Store) -> None:
         make_worker(session)
         make_claim(session)
         job_id = make_job(session)
-        assert why(session, job_id) .startswith("The one slot is busy with ")
+        assert why(session, job_id).startswith("The one slot is busy with ")
         make_worker(session, slots=2)
         make_worker(session, slots=1)
-        assert results.queue(session, URLS).why .startswith("The one slot is busy with ")
+        assert results.queue(session, URLS).why.startswith("The one slot is busy with ")
 
 
 def test_a_worker_that_is_gone_is_not_counted(store: Store) -> None:

@@ -193,6 +193,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Iterator[
 def test_up_says_where_everything_is_and_leaves_a_key_for_this_user_alone(stack: Up) -> None:
     assert f"API      {stack.url}" in stack.printed
     assert f"MLflow   {stack.mlflow_url}" in stack.printed
+    assert f"In other terminals: export TRAINSHED_HOME='{stack.home.root}'" in stack.printed
     assert stat.S_IMODE(stack.home.key.stat().st_mode) == 0o600
     assert stat.S_IMODE(stack.home.root.stat().st_mode) == 0o700
     assert find(environ={"TRAINSHED_HOME": str(stack.home.root)}) == Settings(stack.url, "a-key")

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from trainshed.errors import (
     KeyUnknown,
+    NotWritten,
     ProblemError,
     ServerFailed,
     ServerUnknown,
@@ -27,6 +28,8 @@ from trainshed.errors import (
 from trainshed.settings import find_home
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console, RenderableType
 
     from trainshed.client import Client, Spec
@@ -120,6 +123,14 @@ SetOption = Annotated[
 ]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"trainshed {version('trainshed')}")
+        raise typer.Exit
+
+
 @app.callback()
 def begin(
     context: typer.Context,
@@ -127,6 +138,10 @@ def begin(
     url: Annotated[
         str | None, typer.Option("--url", help="The server, if not the one that is found.")
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
 ) -> None:
     """Train Keras MLPs on a Trainshed server."""
     context.obj = Session(output or Format.TABLE, url)
@@ -183,7 +198,7 @@ def ls(
         return
     from trainshed import tables
 
-    session.print(tables.jobs(listed))
+    session.print(tables.jobs(listed, width=session.console.width))
     session.hint("trainshed show JOB", "trainshed watch JOB")
 
 
@@ -197,7 +212,7 @@ def show(context: typer.Context, job: JobArgument = "last", output: Output = Non
         return
     from trainshed import tables
 
-    session.print(tables.job(found.data))
+    session.print(tables.job(found.data, found.evaluations() if found.has_ended else []))
     session.hint(f"trainshed history {_short(found)}", f"trainshed plot {_short(found)}")
 
 
@@ -241,9 +256,8 @@ def plot(
     output: Output = None,
 ) -> None:
     """Write a job's learning curves as a picture."""
-    if out.suffix not in {".png", ".svg"}:
-        raise typer.BadParameter("the name must end in .png or .svg", param_hint="--out")
     session = _session(context, output)
+    _check_out(out, ".png", ".svg")
     found = session.client.find(job)
     _say_written(session, found.learning_curves(out))
     session.hint(f"trainshed evaluate {_short(found)}", f"trainshed open {_short(found)}")
@@ -273,6 +287,21 @@ def evaluate(
         session.print(tables.evaluation(result))
         session.hint(f"trainshed model {_short(found)} --out model.keras", "trainshed datasets ledger NAME")
     raise typer.Exit(SUCCEEDED if result["state"] == "succeeded" else FAILED)
+
+
+@app.command()
+def evaluations(context: typer.Context, job: JobArgument = "last", output: Output = None) -> None:
+    """List a job's evaluations, oldest first."""
+    session = _session(context, output)
+    found = session.client.find(job)
+    listed = found.evaluations()
+    if session.is_json:
+        session.print_json(listed)
+        return
+    from trainshed import tables
+
+    session.print(tables.evaluations(listed))
+    session.hint(f"trainshed evaluate {_short(found)} --split validation")
 
 
 @app.command()
@@ -310,11 +339,12 @@ def delete(
 def model(
     context: typer.Context,
     job: JobArgument = "last",
-    out: Annotated[Path, typer.Option(help="Where to write it.")] = Path("model.keras"),
+    out: Annotated[Path, typer.Option(help="A name that ends in .keras.")] = Path("model.keras"),
     output: Output = None,
 ) -> None:
     """Download a job's model: a .keras file that plain Keras loads."""
     session = _session(context, output)
+    _check_out(out, ".keras")
     found = session.client.find(job)
     _say_written(session, found.download_model(out))
     session.hint(f'python -c "import keras; keras.models.load_model({str(out)!r}).summary()"')
@@ -325,7 +355,12 @@ def logs(context: typer.Context, job: JobArgument = "last", output: Output = Non
     """Print what the trainer wrote."""
     session = _session(context, output)
     text = session.client.find(job).logs()
-    session.print_json({"text": text}) if session.is_json else typer.echo(text, nl=not text.endswith("\n"))
+    if session.is_json:
+        session.print_json({"text": text})
+    elif text.strip():
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        typer.secho("The trainer wrote nothing.", dim=True, err=True)
 
 
 @app.command()
@@ -384,7 +419,7 @@ def show_dataset(context: typer.Context, name: str, output: Output = None) -> No
         return
     from trainshed import tables
 
-    session.print(tables.datasets([found]))
+    session.print(tables.dataset(found))
     if found["schema"]:
         session.console.print_json(json.dumps(found["schema"]))
 
@@ -418,6 +453,10 @@ def up(
     from trainshed.roster import Options
     from trainshed.stack import up as run
 
+    if port == mlflow_port:
+        raise typer.BadParameter(
+            f"the API has port {port}; MLflow needs another one", param_hint="--mlflow-port"
+        )
     session = _session(context, output)
     options = Options(home or find_home(), host, port, mlflow_port, slots, checkout, while_stdin_open)
     run(options, colours=session.console.is_terminal and not session.console.no_color)
@@ -451,22 +490,36 @@ def _session(context: typer.Context, output: Format | None) -> Session:
 
 
 def _follow(session: Session, job: "Job") -> None:
+    away = _away_notice(session, job)
     try:
         if session.is_json:
-            for snapshot in job.watch():
+            for snapshot in job.watch(on_away=away):
                 session.print_json(snapshot)
         else:
-            _show_live(session, job)
+            _show_live(session, job, away)
     except KeyboardInterrupt:
         typer.echo(f"The job goes on without us: trainshed watch {_short(job)}", err=True)
         raise
     raise typer.Exit(OUTCOMES[job.state])
 
 
-def _show_live(session: Session, job: "Job") -> None:
+def _away_notice(session: Session, job: "Job") -> "Callable[[], None]":
+    again = f"To watch it again later: trainshed watch {_short(job)}"
+    unsaid = [f"{session.client.url} does not answer; waiting for it. The job goes on. {again}"]
+
+    def say() -> None:
+        # Once, however often the server goes away.
+        while unsaid:
+            sentence = unsaid.pop()
+            typer.echo(json.dumps({"detail": sentence}) if session.is_json else sentence, err=True)
+
+    return say
+
+
+def _show_live(session: Session, job: "Job", away: "Callable[[], None]") -> None:
     from trainshed.follow import follow
 
-    follow(job.watch(), session.console)
+    follow(job.watch(on_away=away), session.console)
     reason = "" if job.reason is None else f" ({job.reason})"
     typer.echo(f"Job {job.id} {job.state}{reason}. {job.data['detail'] or ''}".rstrip())
     session.hint(f"trainshed history {_short(job)}", f"trainshed plot {_short(job)}")
@@ -507,6 +560,13 @@ def _change(text: str) -> tuple[str, str]:
     if not (path and equals):
         raise typer.BadParameter(f"{text!r} is not of the form PATH=VALUE", param_hint="--set")
     return path, value
+
+
+def _check_out(out: Path, *suffixes: str) -> None:
+    if out.is_dir():
+        raise NotWritten(out, "it is a folder")
+    if out.suffix not in suffixes:
+        raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}", param_hint="--out")
 
 
 def _say_written(session: Session, path: Path) -> None:

@@ -1,13 +1,14 @@
 """The client: everything the server offers, from Python."""
 
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from trainshed.answers import Dataset, DryRun, Health, Look, Queue, Worker
-from trainshed.errors import AmbiguousJob, NoSuchJob, Unreachable
+from trainshed.errors import AmbiguousJob, NoSuchFile, NoSuchJob, TooShort, Unreachable
 from trainshed.job import Job
 from trainshed.settings import find
 from trainshed.transport import Params, Transport
@@ -16,6 +17,7 @@ Spec = Mapping[str, Any] | str | Path
 PAGE = 100
 WHOLE_ID = 32  # digits of a UUID
 SHORTEST_ABBREVIATION = 4
+SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class Client:
@@ -53,10 +55,11 @@ class Client:
         overrides: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Submits a spec: a mapping, a file (Path), or a document's text (YAML or JSON).
+        """Submits a spec: a mapping, a file (its Path, or its name), or a document's text (YAML or JSON).
 
         `overrides` change the document before it is checked, by dotted path: {"fit.epochs": 5}. A second
-        submit with the same `idempotency_key` gives the first one's job. Raises Refused with all problems.
+        submit with the same `idempotency_key` gives the first one's job. Raises NoSuchFile, Refused (with all
+        problems).
         """
         key = idempotency_key or str(uuid.uuid4())
         return Job(self._transport, self._post_spec(spec, overrides, headers={"Idempotency-Key": key}))
@@ -72,7 +75,7 @@ class Client:
     def find(self, text: str) -> Job:
         """The job with this id, the newest (`last`), or the one whose id begins or ends with the text.
 
-        An abbreviation has four digits or more. Raises NoSuchJob, AmbiguousJob, NotFound.
+        An abbreviation has four digits or more. Raises NoSuchJob, TooShort, AmbiguousJob, NotFound.
         """
         if text == "last":
             newest = next(self.jobs(limit=1), None)
@@ -82,7 +85,7 @@ class Client:
         if len(text.replace("-", "")) >= WHOLE_ID:
             return self.job(text)
         if len(text) < SHORTEST_ABBREVIATION:
-            raise NoSuchJob(text)
+            raise TooShort(text)
         return self._by_part(text)
 
     def jobs(
@@ -180,10 +183,20 @@ class Client:
 
 
 def _document(spec: Spec) -> tuple[bytes, str]:
-    if isinstance(spec, Path):
-        kind = "json" if spec.suffix == ".json" else "yaml"
-        return spec.read_bytes(), f"application/{kind}"
+    if isinstance(spec, Path) or (isinstance(spec, str) and _names_a_file(spec)):
+        return _file(Path(spec))
     if isinstance(spec, str):
         kind = "json" if spec.lstrip().startswith("{") else "yaml"
         return spec.encode(), f"application/{kind}"
     return json.dumps(spec).encode(), "application/json"
+
+
+def _file(path: Path) -> tuple[bytes, str]:
+    if not path.is_file():
+        raise NoSuchFile(path)
+    return path.read_bytes(), f"application/{'json' if path.suffix == '.json' else 'yaml'}"
+
+
+def _names_a_file(text: str) -> bool:
+    # os.path.isfile takes a text of any length; Path.is_file raises if it is too long for a name.
+    return "\n" not in text and (text.endswith(SPEC_SUFFIXES) or os.path.isfile(text))  # noqa: PTH113

@@ -122,8 +122,27 @@ def _stack(console: Console, home: Home, checkout: Path) -> Iterator[None]:
     finally:
         console.print("Stopping the service.")
         _stop(up)
-    again = f"trainshed up --home {shlex.quote(str(home.root))}"
-    console.print(f"Stopped. To look at it again: {again} (MLflow is then on port 5000).", soft_wrap=True)
+    for line in _farewell(home.root):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _farewell(home: Path) -> list[str]:
+    program, place = _program(), shlex.quote(str(home))
+    return [
+        "Stopped. To look at it again (MLflow is then on port 5000):",
+        f"  {program} up --home {place}",
+        "and in another terminal:",
+        f"  TRAINSHED_HOME={place} {program} ls",
+    ]
+
+
+def _program() -> str:
+    """The command as it works from the current folder."""
+    script = Path(sys.executable).with_name("trainshed")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m trainshed"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def _wait_until_ready(console: Console, home: Home, up: "subprocess.Popen[bytes]") -> None:

@@ -10,7 +10,10 @@ TrainshedError
 │   ├── NotFound           404
 │   ├── Conflict           409, 412
 │   └── ServerFailed       500 and above
+├── NoSuchFile             a spec's file is not there
+├── NotWritten             a download cannot be written where it should go
 ├── NoSuchJob              an abbreviated id fits no job
+│   └── TooShort           it has too few characters to be looked for
 ├── AmbiguousJob           an abbreviated id fits several
 ├── StillRunning           wait() ran out of time
 └── StackError             `trainshed up` cannot start
@@ -40,7 +43,7 @@ class ServerUnknown(TrainshedError):
         self.home = home
         super().__init__(
             f"No server is known here: {home} holds no address. Start one with `trainshed up`, "
-            "or set TRAINSHED_URL and TRAINSHED_KEY."
+            "or set TRAINSHED_HOME to the home of one that runs, or TRAINSHED_URL and TRAINSHED_KEY."
         )
 
 
@@ -50,7 +53,8 @@ class KeyUnknown(TrainshedError):
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(
-            f"No API key for this server: set TRAINSHED_KEY ({path} is not for it, or is missing)."
+            f"No API key for this server ({path} is not for it, or is missing): set TRAINSHED_KEY, "
+            "or TRAINSHED_HOME to the home that the server was started with."
         )
 
 
@@ -91,6 +95,15 @@ class Refused(ProblemError):
 class Unauthorized(ProblemError):
     """The key is not known, or not allowed to do this."""
 
+    def __str__(self) -> str:
+        told = super().__str__()
+        if self.status != 401:
+            return told
+        return (
+            f"{told}\nThe key came from TRAINSHED_KEY, else from the home folder: "
+            "set TRAINSHED_HOME to the home that the server was started with."
+        )
+
 
 class NotFound(ProblemError):
     """There is no such thing."""
@@ -113,6 +126,23 @@ def problem_error(document: ProblemAnswer) -> ProblemError:
     return (ServerFailed if status >= 500 else kinds.get(status, Refused))(document)
 
 
+class NoSuchFile(TrainshedError, FileNotFoundError):
+    """A spec's file is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"There is no file {path} (looked in {Path.cwd()}).")
+
+
+class NotWritten(TrainshedError):
+    """A download cannot be written where it should go."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path} cannot be written: {why}.")
+
+
 class NoSuchJob(TrainshedError):
     """An abbreviated id fits no job."""
 
@@ -125,13 +155,22 @@ class NoSuchJob(TrainshedError):
         )
 
 
+class TooShort(NoSuchJob):
+    """An abbreviated id has too few characters to be looked for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.args = (f"{text!r} is too short: write four characters of the id or more. See `trainshed ls`.",)
+
+
 class AmbiguousJob(TrainshedError):
     """An abbreviated id fits several jobs."""
 
     def __init__(self, text: str, ids: Sequence[str]) -> None:
         self.text = text
         self.ids = ids
-        super().__init__(f"{text!r} fits {len(ids)} jobs: {', '.join(ids[:5])}. Write more of the id.")
+        more = f" … and {len(ids) - 5} more" if len(ids) > 5 else ""
+        super().__init__(f"{text!r} fits {len(ids)} jobs: {', '.join(ids[:5])}{more}. Write more of the id.")
 
 
 class StillRunning(TrainshedError):

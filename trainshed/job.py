@@ -1,7 +1,7 @@
 """A job of the server, held by its id."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,12 +74,17 @@ class Job:
         self.data = self._transport.json("GET", self._path)
         return self
 
-    def watch(self, *, min_interval: float = 0.2) -> Iterator[JobAnswer]:
-        """What the server says of the job: now, at each change, at the end; `min_interval` in seconds."""
+    def watch(
+        self, *, min_interval: float = 0.2, on_away: Callable[[], None] | None = None
+    ) -> Iterator[JobAnswer]:
+        """What the server says of the job: now, at each change, at the end; `min_interval` in seconds.
+
+        `on_away` is called again and again while the server is away and is waited for.
+        """
         etag: str | None = None
         while True:
             asked_at = time.monotonic()
-            etag, is_news = self._next(etag)
+            etag, is_news = self._next(etag, on_away=on_away)
             if is_news:
                 yield self.data
                 if self.has_ended:
@@ -183,9 +188,11 @@ class Job:
             raise ValueError(f"The picture's name must end in .png or .svg, not {target.name!r}.")
         return self._transport.download(f"{self._path}/learning-curves{target.suffix}", target)
 
-    def _next(self, etag: str | None, hold: int = HOLD) -> tuple[str | None, bool]:
+    def _next(
+        self, etag: str | None, hold: int = HOLD, on_away: Callable[[], None] | None = None
+    ) -> tuple[str | None, bool]:
         headers = {} if etag is None else {"If-None-Match": etag, "Prefer": f"wait={hold}"}
-        response = self._transport.send("GET", self._path, headers=headers, hold=hold)
+        response = self._transport.send("GET", self._path, headers=headers, hold=hold, on_away=on_away)
         if response.status_code == 304:
             return etag, False
         self.data = response.json()

@@ -30,16 +30,21 @@ def find(
     url = url or environ.get("TRAINSHED_URL") or _read(home / "address")
     if url is None:
         raise ServerUnknown(home)
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
     key = key or environ.get("TRAINSHED_KEY") or _key_of(home, url)
     if key is None:
         raise KeyUnknown(home / "key")
-    return Settings(url.rstrip("/"), key)
+    return Settings(url, key)
 
 
 def find_home(environ: Mapping[str, str] = os.environ) -> Path:
     """TRAINSHED_HOME, else the folder `trainshed` in the user's data folder."""
-    if given := environ.get("TRAINSHED_HOME"):
-        return Path(given).expanduser().absolute()
+    given = environ.get("TRAINSHED_HOME")
+    return Path(given).expanduser().absolute() if given else default_home(environ)
+
+
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder `trainshed` in the user's data folder."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "trainshed"
     data = environ.get("XDG_DATA_HOME")

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from trainshed.log import Log
 from trainshed.ports import remembered_port, require_free
 from trainshed.processes import Register, end, process, read_register
 from trainshed.roster import Options, Roster
-from trainshed.settings import inherited
+from trainshed.settings import default_home, inherited
 from trainshed.warden import ALL_ENDED
 
 TICK = 0.1  # seconds between two looks at the children
@@ -186,6 +187,8 @@ class Stack:
             lines.append(
                 f"  MLflow asks for no key: who reaches port {options.mlflow_port} can read and change runs."
             )
+        if self._home.root != default_home():
+            lines.append(f"In other terminals: export TRAINSHED_HOME={shlex.quote(str(self._home.root))}")
         lines += ["Stop it with Ctrl-C. Next: trainshed submit examples/fashion_mnist.yaml --watch", ""]
         return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Answers as rich tables and sentences."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,8 @@ STYLES = {
     "ready": "green", "processing": "cyan", "rejected": "red", "available": "dim",
 }  # fmt: skip
 WIDE = 240  # columns where there is no terminal to be filled: nothing is cut off
+ROOMY = 110  # columns
+JOB_CUT = frozenset({"name", "metrics", "dataset", "owner"})
 SHORT_ID = 8  # digits; the end of an id is its random part
 
 
@@ -25,21 +27,24 @@ def console_for(*, stderr: bool = False) -> Console:
     return console
 
 
-def jobs(listed: Sequence[JobAnswer]) -> RenderableType:
-    """One row a job."""
+def jobs(listed: Sequence[JobAnswer], *, width: int = WIDE) -> RenderableType:
+    """One row a job, for a terminal of so many columns."""
     if not listed:
         return Text("No jobs.")
-    table = _table("id", "name", "state", "epoch", "metrics", "dataset", "owner", "age")
+    # Eighty columns hold either a metric's value or whose job it is.
+    places = ("dataset", "owner") if width >= ROOMY else ()
+    table = _lines("id", "name", "state", "epoch", "age", "metrics", *places, cut=JOB_CUT)
     for job in listed:
         table.add_row(
-            short_id(job["id"]), Text(job["name"]), state(job), _epochs(job), numbers(_headline(job)),
-            job["dataset"]["name"], Text(job["owner"]), _age(job["timings"]["created_at"]),
+            short_id(job["id"]), _cut(job["name"]), state(job), _epochs(job),
+            _age(job["timings"]["created_at"]), _cut(numbers(_headline(job))),
+            *[_cut(where) for where in (job["dataset"]["name"], job["owner"])[: len(places)]],
         )  # fmt: skip
     return table
 
 
-def job(one: JobAnswer) -> RenderableType:
-    """Everything about one job but its spec."""
+def job(one: JobAnswer, asked: Sequence[Evaluation] = ()) -> RenderableType:
+    """Everything about one job but its spec, with the evaluations that are done."""
     timings = one["timings"]
     rows: dict[str, RenderableType | None] = {
         "id": one["id"],
@@ -62,6 +67,7 @@ def job(one: JobAnswer) -> RenderableType:
         "device": one["device"],
         "engine": one["engine"],
         "MLflow": _mlflow(one),
+        "evaluations": Text("\n".join(_told(one) for one in asked if one["state"] == "succeeded")),
     }
     return _pairs(rows)
 
@@ -94,6 +100,21 @@ def evaluation(one: Evaluation) -> RenderableType:
     return _pairs(rows | metrics)
 
 
+def evaluations(asked: Sequence[Evaluation]) -> RenderableType:
+    """One row an evaluation."""
+    if not asked:
+        return Text("Nobody has asked for an evaluation.")
+    table = _table("split", "state", "rows", "metrics", "looks before", "when")
+    table.columns[-1].no_wrap = True
+    for one in asked:
+        table.add_row(
+            one["split"], Text(one["state"], STYLES.get(one["state"], "")), _count(one["rows"]),
+            Text(numbers(one["metrics"] or {}) or one["detail"] or ""), _count(one["looks_before"]),
+            one["finished_at"] or one["created_at"],
+        )  # fmt: skip
+    return table
+
+
 def dry_run(answer: DryRun) -> RenderableType:
     """What a submit would do."""
     rows: dict[str, RenderableType | None] = {
@@ -110,16 +131,34 @@ def datasets(listed: Sequence[Dataset]) -> RenderableType:
     """One row a dataset."""
     if not listed:
         return Text("No datasets.")
-    table = _table("name", "state", "task", "train", "test", "features", "description")
+    table = _lines("name", "state", "task", "train", "test", "features", "description", cut={"description"})
     for one in listed:
         schema = one["schema"] or {}
         rows = schema.get("rows", {})
         table.add_row(
             one["name"], Text(one["state"], STYLES.get(one["state"], "")), schema.get("task", ""),
             _count(rows.get("train")), _count(rows.get("test")), _shape(schema),
-            Text(one["problem"] or one["description"]),
+            _cut(one["problem"] or one["description"]),
         )  # fmt: skip
     return table
+
+
+def dataset(one: Dataset) -> RenderableType:
+    """One dataset, with nothing cut off."""
+    schema = one["schema"] or {}
+    rows = {f"{split} rows": _count(count) for split, count in schema.get("rows", {}).items()}
+    return _pairs(
+        {
+            "name": one["name"],
+            "state": Text(one["state"], STYLES.get(one["state"], "")),
+            "problem": _text(one["problem"]),
+            "description": Text(one["description"]),
+            "version": one["version"],
+            "task": schema.get("task"),
+            "features": _shape(schema),
+        }
+        | rows
+    )
 
 
 def ledger(looks: Sequence[Look]) -> RenderableType:
@@ -141,10 +180,11 @@ def queue(answer: Queue) -> RenderableType:
         parts.append(Text(answer["why"], "yellow"))
     if answer["jobs"]:
         parts.append(_queued(answer["jobs"]))
-    workers = _table("worker", "kind", "busy", "device", "ready")
+    workers = _lines("worker", "kind", "busy", "device", "ready", cut={"worker", "device"})
     for one in answer["workers"]:
         busy = f"{one['busy']}/{one['slots']}"
-        workers.add_row(Text(one["name"]), one["kind"], busy, one["device"], "yes" if one["ready"] else "no")
+        ready = "yes" if one["ready"] else "no"
+        workers.add_row(_cut(one["name"]), one["kind"], busy, _cut(one["device"]), ready)
     return Group(*parts, workers if answer["workers"] else Text("No worker is running.", "red"))
 
 
@@ -186,17 +226,21 @@ def short_id(job_id: str) -> str:
 
 def _headline(one: JobAnswer) -> dict[str, float]:
     metrics = one["metrics"] or {}
-    validation = {name: value for name, value in metrics.items() if name.startswith("val_")}
-    return validation or {name: value for name, value in metrics.items() if name != "learning_rate"}
+    prefix = "val_" if any(name.startswith("val_") for name in metrics) else ""
+    loss = f"{prefix}loss"
+    fitting = [name for name in metrics if name.startswith(prefix) and name not in {loss, "learning_rate"}]
+    chosen = [name for name in (loss, *fitting[:1]) if name in metrics]
+    return {name: metrics[name] for name in chosen}
 
 
 def _queued(listed: Sequence[JobAnswer]) -> Table:
-    table = _table("place", "id", "name", "state", "epoch", "owner", "waits for")
+    cut = {"name", "owner", "waits for"}
+    table = _lines("place", "id", "name", "state", "epoch", "owner", "waits for", cut=cut)
     for one in listed:
         place = one["queue"]
         table.add_row(
-            str(place["position"]) if place else "", short_id(one["id"]), Text(one["name"]), state(one),
-            _epochs(one), Text(one["owner"]), Text(place["why"] if place else ""),
+            str(place["position"]) if place else "", short_id(one["id"]), _cut(one["name"]), state(one),
+            _epochs(one), _cut(one["owner"]), _cut(place["why"] if place else ""),
         )  # fmt: skip
     return table
 
@@ -206,6 +250,23 @@ def _table(*names: str, right: bool = False) -> Table:
     for name in names:
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     return table
+
+
+def _lines(*names: str, cut: Set[str]) -> Table:
+    """A table of one line a row: where the terminal is narrow, the columns in `cut` give way."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=name not in cut)
+    return table
+
+
+def _cut(text: str) -> Text:
+    # rich narrows only columns that may wrap; the cell itself says that it is cut instead.
+    return Text(" ".join(text.splitlines()), no_wrap=True, overflow="ellipsis")
+
+
+def _told(one: Evaluation) -> str:
+    return f"{one['split']}: {numbers(one['metrics'] or {})}"
 
 
 def _pairs(rows: Mapping[str, RenderableType | None]) -> Table:

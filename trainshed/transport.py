@@ -2,14 +2,14 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 
 from trainshed.answers import ProblemAnswer
-from trainshed.errors import ProblemError, Unreachable, problem_error
+from trainshed.errors import NotWritten, ProblemError, Unreachable, problem_error
 from trainshed.settings import Settings, is_loopback
 
 AWAY = frozenset({502, 503, 504})
@@ -70,8 +70,11 @@ class Transport:
         hold: float = 0,
         repeatable: bool | None = None,
         stream: bool = False,
+        on_away: Callable[[], None] | None = None,
     ) -> httpx.Response:
         """One answer. `hold` are the seconds that the server may keep the request open.
+
+        `on_away` is called at each failure but the first, which may be no more than a worn-out connection.
 
         A request that never reached the server is sent again; one that may have, only if it is `repeatable`
         (by default: GET).
@@ -85,7 +88,8 @@ class Transport:
             headers=dict(headers or {}),
             timeout=httpx.Timeout(self._timeout, read=self._timeout + hold),
         )
-        response = self._patiently(request, method == "GET" if repeatable is None else repeatable, stream)
+        is_repeatable = method == "GET" if repeatable is None else repeatable
+        response = self._patiently(request, is_repeatable, stream, on_away)
         if response.status_code >= 400:
             response.read()
             raise _refusal(response)
@@ -99,16 +103,28 @@ class Transport:
             raise Unreachable(self.url, _why(error)) from error
 
     def download(self, path: str, target: Path) -> Path:
-        """Writes an answer's body to a file, which appears only when it is whole."""
+        """Writes an answer's body to a file, which appears only when it is whole. Raises NotWritten."""
+        if target.is_dir():
+            raise NotWritten(target, "it is a folder")
+        if not target.parent.is_dir():
+            raise NotWritten(target, f"there is no folder {target.parent}")
         response = self.send("GET", path, stream=True)
         try:
             return _write(target, response.iter_bytes())
+        except OSError as error:
+            raise NotWritten(target, error.strerror or str(error)) from error
         except httpx.TransportError as error:
             raise Unreachable(self.url, _why(error)) from error
         finally:
             response.close()
 
-    def _patiently(self, request: httpx.Request, repeatable: bool, stream: bool) -> httpx.Response:
+    def _patiently(
+        self,
+        request: httpx.Request,
+        repeatable: bool,
+        stream: bool,
+        on_away: Callable[[], None] | None,
+    ) -> httpx.Response:
         give_up_at: float | None = None
         for delay in _delays():
             response, failure = self._attempt(request, repeatable, stream)
@@ -116,6 +132,8 @@ class Transport:
                 return response
             if give_up_at is None:
                 give_up_at = time.monotonic() + self._patience_now
+            elif on_away is not None:
+                on_away()
             if time.monotonic() + delay > give_up_at:
                 if response is not None:
                     return response
