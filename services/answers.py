@@ -195,6 +195,13 @@ class AttemptList(Answer):
     data: list[Attempt]
 
 
+class SourceAsked(Answer):
+    """One place where data was looked for."""
+
+    name: str
+    why: str | None = Field(description="Why it did not have the data; null for the one that had it.")
+
+
 class Dataset(Answer):
     """Named data and its newest version."""
 
@@ -204,6 +211,7 @@ class Dataset(Answer):
     description: str
     schema_: DatasetSchema | None = Field(alias="schema", description="Null until it is known.")
     problem: str | None = Field(description="Why it was rejected, naming each source that failed.")
+    sources: list[SourceAsked] = Field(description="Where the data was looked for last, in order.")
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 

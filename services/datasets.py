@@ -1,5 +1,6 @@
 """Datasets: which are known, which version a job gets, and the hand-over from the process that reads them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert, or_, select, update
@@ -19,6 +20,10 @@ from services.store import changed_rows, now_ms
 READER_LEASE_MS = 60_000
 # Digits of a version that are enough to name it, if no other begins with them.
 SHORTEST_VERSION = 8
+
+
+# As services.answers.SourceAsked has them.
+Sources = Sequence[Mapping[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def describe(session: Session, name: str) -> answers.Dataset:
         description=CATALOGUE[name].description if row is None else row.description,
         schema=known.schema,
         problem=None if row is None else row.problem,
+        sources=[] if row is None or row.sources is None else row.sources["asked"],
     )
 
 
@@ -158,7 +164,7 @@ def touch(session: Session, name: str) -> None:
     )
 
 
-def accept(session: Session, name: str, sha256: str, schema: DatasetSchema) -> int:
+def accept(session: Session, name: str, sha256: str, schema: DatasetSchema, sources: Sources = ()) -> int:
     """The dataset is ready: its version is stored, and waiting jobs get it. Returns how many waited."""
     if session.get(DatasetVersion, sha256) is None:
         session.execute(
@@ -169,7 +175,13 @@ def accept(session: Session, name: str, sha256: str, schema: DatasetSchema) -> i
     session.execute(
         update(Dataset)
         .where(Dataset.name == name)
-        .values(state=DatasetState.READY, version=sha256, problem=None, updated_at=now_ms())
+        .values(
+            state=DatasetState.READY,
+            version=sha256,
+            problem=None,
+            sources={"asked": list(sources)},
+            updated_at=now_ms(),
+        )
     )
     return changed_rows(
         session,
@@ -179,12 +191,17 @@ def accept(session: Session, name: str, sha256: str, schema: DatasetSchema) -> i
     )
 
 
-def reject(session: Session, name: str, problem: str) -> int:
+def reject(session: Session, name: str, problem: str, sources: Sources = ()) -> int:
     """The dataset cannot be had: jobs that wait for it fail with `bad_data`. Returns how many."""
     session.execute(
         update(Dataset)
         .where(Dataset.name == name)
-        .values(state=DatasetState.REJECTED, problem=problem, updated_at=now_ms())
+        .values(
+            state=DatasetState.REJECTED,
+            problem=problem,
+            sources={"asked": list(sources)},
+            updated_at=now_ms(),
+        )
     )
     waiting = select(Job.id).where(
         Job.dataset_name == name, Job.state == JobState.QUEUED, Job.dataset_version.is_(None)

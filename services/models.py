@@ -95,6 +95,8 @@ class Dataset(Base):
     """The newest version; null until there is one."""
     problem: Mapped[str | None]
     """Why it was rejected, naming each source that failed."""
+    sources: Mapped[Document | None]
+    """Sources asked last, in order, under `asked`: the name of each, and why it failed if it did."""
     updated_at: Mapped[Millis]
     """When the state last changed, or the child that reads it last gave a sign of life."""
 

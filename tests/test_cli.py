@@ -148,6 +148,7 @@ DATASET = {
         "layout": 1,
     },
     "problem": None,
+    "sources": [{"name": "the cache", "why": "it is empty."}, {"name": "a package", "why": None}],
 }
 PARTS: dict[str, Any] = {
     "history": HISTORY,

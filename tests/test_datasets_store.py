@@ -158,3 +158,13 @@ def test_all_names_are_listed(store: Store) -> None:
     with store.writes.begin() as session:
         make_dataset(session)
         assert datasets.names(session) == sorted(CATALOGUE)
+
+
+def test_the_sources_that_were_asked_are_kept(store: Store) -> None:
+    asked = [{"name": "the cache", "why": "It is empty."}, {"name": "a package", "why": None}]
+    with store.writes.begin() as session:
+        datasets.want(session, "iris")
+        assert datasets.describe(session, "iris").sources == []
+        datasets.accept(session, "iris", VERSIONS["iris"], SCHEMA, asked)
+        found = datasets.describe(session, "iris").sources
+    assert [source.model_dump() for source in found] == asked

@@ -165,6 +165,13 @@ class Look(TypedDict):
     looks_before: int
 
 
+class SourceAsked(TypedDict):
+    """One place where data was looked for; `why` it did not have it."""
+
+    name: str
+    why: str | None
+
+
 class Dataset(TypedDict):
     """Named data; `schema` has features, target and rows."""
 
@@ -174,6 +181,7 @@ class Dataset(TypedDict):
     description: str
     schema: dict[str, Any] | None
     problem: str | None
+    sources: list[SourceAsked]
 
 
 class Worker(TypedDict):

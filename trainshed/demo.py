@@ -45,6 +45,7 @@ def show_job(console: Console, client: Client, spec: Path, *, picture: Path) -> 
     console.print(f"Submitting {spec.name} to {client.url}", soft_wrap=True)
     job = client.submit(spec)
     follow(job.watch(), console)
+    _show_sources(console, client, job)
     if job.state != "succeeded":
         console.print(
             Text(f"The job {job.state} ({job.reason}): {job.data['detail']}", "red"), soft_wrap=True
@@ -56,6 +57,12 @@ def show_job(console: Console, client: Client, spec: Path, *, picture: Path) -> 
     console.print(tables.evaluation(evaluation))
     _show_places(console, job, job.learning_curves(picture.absolute()))
     return 0 if evaluation["state"] == "succeeded" and _is_as_expected(console, job) else 1
+
+
+def _show_sources(console: Console, client: Client, job: Job) -> None:
+    """Where the data came from, and each source that did not have it."""
+    for source in client.dataset(job.data["dataset"]["name"])["sources"]:
+        console.print(Text(f"data: {source['name']}: {source['why'] or 'has it'}", "dim"), soft_wrap=True)
 
 
 def _show_history(console: Console, job: Job) -> None:

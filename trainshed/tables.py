@@ -158,6 +158,7 @@ def dataset(one: Dataset) -> RenderableType:
             "features": _shape(schema),
         }
         | rows
+        | {f"asked {source['name']}": source["why"] or "has it" for source in one["sources"]}
     )
 
 

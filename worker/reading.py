@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from services import datasets
@@ -24,12 +25,15 @@ def read_next(store: Store, root: Path, ring: Callable[[], None]) -> bool:
     sign.start()
     outcome = prepare(name, root)
     sign.stop()
+    sources = [asdict(source) for source in outcome.sources]
+    for source in outcome.sources:
+        log.info("dataset %s: %s: %s", name, source.name, source.why or "has it")
     with store.writes.begin() as session:
         if isinstance(outcome, Ready):
-            waiting = datasets.accept(session, name, outcome.sha256, outcome.schema)
+            waiting = datasets.accept(session, name, outcome.sha256, outcome.schema, sources)
             log.info("dataset %s: ready as %s", name, outcome.sha256)
         else:
-            waiting = datasets.reject(session, name, outcome.problem)
+            waiting = datasets.reject(session, name, outcome.problem, sources)
             log.warning("dataset %s: rejected. %s", name, outcome.problem)
     if waiting:
         ring()

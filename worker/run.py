@@ -252,7 +252,11 @@ def _store_success(session: Any, *, claim: Claim, finished: events.Finished) -> 
 def _how_it_ended(finished: events.Finished) -> str:
     if finished.reason is Reason.STOPPED_EARLY:
         return f"Early stopping ended it after {finished.epochs} epochs{_restored(finished.restored_epoch)}."
-    return f"All {finished.epochs} epochs were trained."
+    return (
+        "Its one epoch was trained."
+        if finished.epochs == 1
+        else f"All {finished.epochs} epochs were trained."
+    )
 
 
 def _restored(epoch: int | None) -> str:

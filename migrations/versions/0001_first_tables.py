@@ -101,6 +101,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("version", sa.String(length=64), nullable=True),
         sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("sources", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["version"], ["dataset_versions.sha256"], name=op.f("fk_datasets_version_dataset_versions")
