@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.schema import DatasetSchema
-from services.states import DatasetState, EvaluationState, JobState, Reason, Split
+from services.states import DatasetState, EvaluationState, JobState, Reason, Relation, Split
 
 
 class Answer(BaseModel):
@@ -20,6 +20,7 @@ class Progress(Answer):
 
     epoch: int = Field(description="Epochs done.")
     of: int = Field(description="Epochs asked for.")
+    inherited: int = Field(description="Epochs at the history's beginning that the parent trained.")
     percent: float = Field(description="0 to 100, counting the part of the epoch under way.")
     eta_seconds: float | None = Field(description="Expected seconds to the end; null in the first epoch.")
 
@@ -80,6 +81,13 @@ class MlflowLink(Answer):
     synced: bool = Field(description="Whether MLflow holds everything that SQL holds of this job.")
 
 
+class Parent(Answer):
+    """The job that this one was made from."""
+
+    job: str = Field(description="Its id; it may have been deleted since.")
+    relation: Relation
+
+
 class Job(Answer):
     """One accepted spec and everything that came of it."""
 
@@ -89,6 +97,9 @@ class Job(Answer):
     reason: Reason | None
     detail: str | None = Field(description="One sentence about the reason, for the person who asked.")
     owner: str
+    parent: Parent | None = Field(description="Null for a job that was submitted.")
+    priority: int = Field(description="Which of the owner's queued jobs starts first: the highest.")
+    note: str | None = Field(description="What a person wrote about it.")
     labels: dict[str, str]
     spec: dict[str, Any] = Field(description="The resolved spec, every default written out.")
     seed: int
@@ -161,10 +172,44 @@ class Look(Answer):
     """A row of the ledger of looks at a test split."""
 
     job: str
+    subject: Literal["evaluation", "prediction"] = Field(description="What the look was.")
     looked_at: datetime
     who: str
     why: str
     looks_before: int = Field(description="Looks at this dataset version's test split before this one.")
+
+
+class Confusion(Answer):
+    """How often each true class was taken for each class."""
+
+    class_names: list[str]
+    counts: list[list[int]] = Field(description="Row: true class; column: predicted class.")
+
+
+class LabelCounts(Answer):
+    """One label of a multilabel target: predictions against the truth at threshold 0.5."""
+
+    label: str
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+
+class Scatter(Answer):
+    """One target of a regression, in its original units, for at most 2,000 evenly chosen rows."""
+
+    target: str
+    true: list[float]
+    predicted: list[float]
+
+
+class Outcome(Answer):
+    """How predictions compare with the truth; what does not belong to the task is null."""
+
+    confusion: Confusion | None = None
+    labels: list[LabelCounts] | None = None
+    scatter: list[Scatter] | None = None
 
 
 class Evaluation(Answer):
@@ -175,6 +220,7 @@ class Evaluation(Answer):
     split: Split
     state: EvaluationState
     metrics: dict[str, float] | None
+    outcome: Outcome | None = Field(description="Null for evaluations of before it was kept.")
     rows: int | None
     detail: str | None
     reason: str | None = Field(description="Why the asker looked; asked for on the test split.")
@@ -202,6 +248,68 @@ class SourceAsked(Answer):
     why: str | None = Field(description="Why it did not have the data; null for the one that had it.")
 
 
+class DataProblem(Answer):
+    """Something about a file or about rows that came: where, what came, what would do."""
+
+    code: str = Field(description="Stable name of the rule that was broken.")
+    message: str = Field(description="What is wrong.")
+    file: str | None = Field(default=None, description="Form field of the file, where several came.")
+    line: int | None = Field(
+        default=None, description="Line of a text file, 1 is the first; otherwise row, 1 is the first."
+    )
+    column: str | None = None
+    received: Any = Field(default=None, description="What came.")
+    expected: str | None = Field(default=None, description="What would do.")
+    count: int = Field(default=1, description="How often; the place is that of the first.")
+
+
+class ColumnStatistics(Answer):
+    """What the unsealed rows hold in one column; for arrays, in all of the inputs together."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    missing: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    counts: dict[str, int] | None = Field(default=None, description="Categorical only: rows by value.")
+
+
+class Sample(Answer):
+    """One example: inputs by column name, or as an array; targets by name."""
+
+    features: dict[str, Any] | list[Any]
+    target: dict[str, Any]
+
+
+class DatasetStatistics(Answer):
+    """Figures of the unsealed rows; the sealed ones are counted and nothing else."""
+
+    columns: list[ColumnStatistics]
+    targets: list[ColumnStatistics]
+    class_counts: dict[str, int] | None = Field(description="Classes and labels only: rows by class name.")
+    samples: list[Sample] = Field(description="The first rows.")
+
+
+class Upload(Answer):
+    """A file that was sent to become a version of a dataset."""
+
+    id: str
+    dataset: str
+    state: DatasetState
+    version: str | None = Field(description="SHA-256 of the content; null until it is ready.")
+    filename: str
+    bytes: int
+    sha256: str = Field(description="SHA-256 of the file as it came.")
+    meta: dict[str, Any] = Field(description="What was said of it, every default written out.")
+    problems: list[DataProblem] = Field(description="Why it was rejected.")
+    warnings: list[DataProblem] = Field(description="What was noticed and did not stop it.")
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
 class Dataset(Answer):
     """Named data and its newest version."""
 
@@ -210,7 +318,11 @@ class Dataset(Answer):
     version: str | None = Field(description="SHA-256 of the content.")
     description: str
     schema_: DatasetSchema | None = Field(alias="schema", description="Null until it is known.")
+    owner: str | None = Field(description="Who uploaded it; null for those that come with the service.")
+    statistics: DatasetStatistics | None = Field(description="Null in lists, and until the data was read.")
+    warnings: list[DataProblem] = Field(description="What a person should know of this version.")
     problem: str | None = Field(description="Why it was rejected, naming each source that failed.")
+    problems: list[DataProblem] = Field(description="What is wrong with the file of a rejected upload.")
     sources: list[SourceAsked] = Field(description="Where the data was looked for last, in order.")
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -226,6 +338,72 @@ class Ledger(Answer):
     """All looks at the test split of one dataset, oldest first."""
 
     data: list[Look]
+
+
+class ClassProbability(Answer):
+    """One class and how probable the model calls it."""
+
+    id: int
+    class_name: str
+    probability: float
+
+
+class Predicted(Answer):
+    """What the model says of one row; what does not belong to the task is null.
+
+    `probabilities`: classes in the order of their ids, or labels in theirs.
+    """
+
+    probabilities: list[float | None] | None = None
+    class_: int | None = Field(default=None, alias="class", description="Id of the most probable class.")
+    class_name: str | None = None
+    top_k: list[ClassProbability] | None = Field(default=None, description="Most probable first.")
+    labels: list[str] | None = Field(default=None, description="Labels at or above their thresholds.")
+    values: dict[str, float | None] | None = Field(
+        default=None, description="Regression: targets by name, in their original units."
+    )
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+class Prediction(Answer):
+    """What a finished job's model says of some rows, in their order."""
+
+    id: str
+    job: str
+    state: EvaluationState
+    split: Split | None = Field(description="Null where the rows came with the request.")
+    rows: int | None
+    predictions: list[Predicted] | None = Field(description="Null until it succeeded.")
+    problems: list[DataProblem] = Field(description="What is wrong with the rows that came.")
+    detail: str | None = Field(description="Why it failed.")
+    reason: str | None = Field(description="Why the asker looked; asked for on the test split.")
+    looks_before: int | None = Field(description="Test split only: looks at it before this one.")
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class PredictionList(Answer):
+    """Predictions of a job, newest first, without their rows."""
+
+    data: list[Prediction]
+
+
+class JobEvent(Answer):
+    """Something that happened to a job."""
+
+    seq: int = Field(description="1, 2, 3 … within the job, without gaps.")
+    kind: str
+    data: dict[str, Any]
+    at: datetime
+
+
+class EventPage(Answer):
+    """A page of a job's events, oldest first."""
+
+    data: list[JobEvent]
+    has_more: bool
+    next_after: int | None = Field(description="Pass as `after` to get the next page.")
 
 
 class Worker(Answer):

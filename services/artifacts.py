@@ -21,3 +21,13 @@ def model_file(root: Path, job: str) -> Path:
 def log_file(root: Path, job: str, attempt: int) -> Path:
     """What the trainer of one attempt wrote to stdout and stderr."""
     return job_folder(root, job) / f"log-{attempt}.txt"
+
+
+def upload_folder(root: Path, upload: str) -> Path:
+    """The files of one upload as they came, until they were read."""
+    return root / "uploads" / upload
+
+
+def prediction_file(root: Path, prediction: str) -> Path:
+    """The file with the rows of one prediction as it came, until they were predicted."""
+    return root / "uploads" / f"prediction-{prediction}"

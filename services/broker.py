@@ -5,8 +5,14 @@ from typing import Any, Final
 KEY_PREFIX: Final = "trainshed:"
 TRAIN_QUEUE: Final = "train"
 HOUSEKEEPING_QUEUE: Final = "housekeeping"
-# Tasks by queue. Neither takes an argument: a message says "look in SQL" and nothing more.
-TASKS: Final = {TRAIN_QUEUE: "worker.train", HOUSEKEEPING_QUEUE: "worker.housekeep"}
+# A queue of their own: somebody waits for a prediction, and a ring for it wakes nothing else.
+PREDICTION_QUEUE: Final = "predictions"
+# Tasks by queue. None takes an argument: a message says "look in SQL" and nothing more.
+TASKS: Final = {
+    TRAIN_QUEUE: "worker.train",
+    HOUSEKEEPING_QUEUE: "worker.housekeep",
+    PREDICTION_QUEUE: "worker.predict",
+}
 
 WORKER_TRANSPORT: Final[dict[str, Any]] = {
     "global_keyprefix": KEY_PREFIX,

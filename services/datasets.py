@@ -11,7 +11,7 @@ from services import answers
 from services.catalogue import BUNDLED, CATALOGUE
 from services.errors import NotFound
 from services.events import record
-from services.models import Dataset, DatasetVersion, Job
+from services.models import Dataset, DatasetVersion, Job, Owner
 from services.schema import DatasetSchema
 from services.states import DatasetState, JobState, Reason
 from services.store import changed_rows, now_ms
@@ -77,9 +77,17 @@ def describe(session: Session, name: str) -> answers.Dataset:
         version=known.version,
         description=CATALOGUE[name].description if row is None else row.description,
         schema=known.schema,
+        owner=None if row is None else _owner_name(session, row.owner_id),
+        statistics=None,
+        warnings=[],
         problem=None if row is None else row.problem,
+        problems=[],
         sources=[] if row is None or row.sources is None else row.sources["asked"],
     )
+
+
+def _owner_name(session: Session, owner_id: str | None) -> str | None:
+    return None if owner_id is None else session.get_one(Owner, owner_id).name
 
 
 def describe_version(session: Session, name: str, version: str) -> answers.Dataset:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.states import DatasetState, EvaluationState, JobState, Reason, Split
+from services.states import DatasetState, EvaluationState, JobState, Reason, Relation, Split
+from services.store import now_ms
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -22,12 +23,12 @@ Id = Annotated[str, mapped_column(String(36))]
 Document = dict[str, Any]
 
 
-def _enum(kind: type[StrEnum], name: str) -> Enum:
+def _enum(kind: type[StrEnum], name: str, *, is_checked: bool = True) -> Enum:
     return Enum(
         kind,
         name=name,
         native_enum=False,
-        create_constraint=True,
+        create_constraint=is_checked,
         length=20,
         values_callable=lambda members: [member.value for member in members],
     )
@@ -45,6 +46,8 @@ class Base(DeclarativeBase):
         DatasetState: _enum(DatasetState, "state"),
         Reason: _enum(Reason, "reason"),
         Split: _enum(Split, "split"),
+        # SQLite cannot add a constraint to a table that is there.
+        Relation: _enum(Relation, "relation", is_checked=False),
     }
 
 
@@ -95,6 +98,10 @@ class Dataset(Base):
     """The newest version; null until there is one."""
     problem: Mapped[str | None]
     """Why it was rejected, naming each source that failed."""
+    problems: Mapped[Document | None]
+    """What is wrong with the file of a rejected upload: services.answers.DataProblem under `found`."""
+    owner_id: Mapped[Id | None]
+    """Who uploaded it first, and alone may upload newer versions; null for the catalogue's datasets."""
     sources: Mapped[Document | None]
     """Sources asked last, in order, under `asked`: the name of each, and why it failed if it did."""
     updated_at: Mapped[Millis]
@@ -112,8 +119,53 @@ class DatasetVersion(Base):
     """The dataset it is a version of."""
     schema: Mapped[Document]
     """services.schema.DatasetSchema as JSON."""
+    statistics: Mapped[Document | None]
+    """services.answers.DatasetStatistics of the unsealed rows; null for versions of before it was kept."""
+    warnings: Mapped[Document | None]
+    """What a person should know of it: services.answers.DataProblem under `found`."""
     created_at: Mapped[Millis]
     """When it was stored."""
+
+
+class Upload(Base):
+    """A file that a person sent to become a version of a dataset."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        Index("ix_uploads_owner_id_idempotency_key", "owner_id", "idempotency_key", unique=True),
+        Index("ix_uploads_state_touched_at", "state", "touched_at"),
+    )
+
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    """UUIDv7 text; also the name of its folder below the artifact root's `uploads`."""
+    dataset_name: Mapped[str] = mapped_column(String(64), ForeignKey("datasets.name"), index=True)
+    """The dataset it is to be a version of."""
+    owner_id: Mapped[Id] = mapped_column(ForeignKey("owners.id"))
+    """Who sent it."""
+    meta: Mapped[Document]
+    """services.meta.UploadMeta as JSON, every default written out."""
+    files: Mapped[Document]
+    """By form field (`file`, `targets`): the file's own name, bytes and SHA-256."""
+    state: Mapped[DatasetState]
+    """`processing`, `ready` or `rejected`."""
+    version: Mapped[Sha256 | None] = mapped_column(ForeignKey("dataset_versions.sha256"))
+    """What came of it."""
+    problems: Mapped[Document | None]
+    """Why it was rejected: services.answers.DataProblem under `found`."""
+    warnings: Mapped[Document | None]
+    """What was noticed and did not stop it; as `problems`."""
+    attempts: Mapped[int]
+    """Tries at reading it."""
+    touched_at: Mapped[Millis]
+    """Last sign of life of the process that reads it; 0 while nobody does."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    """What the client sent, so that a repeated request finds this upload."""
+    request_sha256: Mapped[Sha256]
+    """Digest of meta and files: a key that comes with another request is refused."""
+    created_at: Mapped[Millis]
+    """When it was whole on disk."""
+    finished_at: Mapped[Millis | None]
+    """When it became ready or rejected."""
 
 
 class Job(Base):
@@ -123,6 +175,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_state_run_after_at", "state", "run_after_at"),
         Index("ix_jobs_mlflow_synced_at", "mlflow_synced_at"),
+        Index("ix_jobs_changed_at", "changed_at"),
     )
 
     id: Mapped[Id] = mapped_column(primary_key=True)
@@ -159,6 +212,22 @@ class Job(Base):
     """Part of the epoch under way that is done, 0 to 1."""
     best: Mapped[Document | None]
     """Best epoch so far: epoch, metric, value."""
+    parent_id: Mapped[Id | None] = mapped_column(index=True)
+    """The job that this one was made from; it may have been deleted since."""
+    relation: Mapped[Relation | None]
+    """How it was made from its parent."""
+    epochs_inherited: Mapped[int]
+    """Epochs at the history's beginning that the parent trained; copied, so that this job stands alone."""
+    resets_early_stopping: Mapped[bool]
+    """Whether early stopping begins anew after the inherited epochs."""
+    priority: Mapped[int]
+    """Which of its owner's queued jobs starts first: the highest. Between people it has no weight."""
+    note: Mapped[str | None]
+    """What a person wrote about it."""
+    target_scaling: Mapped[Document | None]
+    """`offset` and `scale`, a list each: prediction = output x scale + offset; null: outputs as they are."""
+    changed_at: Mapped[Millis] = mapped_column(onupdate=now_ms())
+    """When the row last changed, by whatever statement."""
     revision: Mapped[int]
     """Counts the changes that a reader can see; the ETag."""
     fence: Mapped[int]
@@ -270,6 +339,9 @@ class Evaluation(Base):
     """Metrics of a finished job's model on a named split, asked for by the spec or later by a person."""
 
     __tablename__ = "evaluations"
+    __table_args__ = (
+        Index("ix_evaluations_owner_id_idempotency_key", "owner_id", "idempotency_key", unique=True),
+    )
 
     id: Mapped[Id] = mapped_column(primary_key=True)
     """UUIDv7 text."""
@@ -285,6 +357,8 @@ class Evaluation(Base):
     """The asker's reason."""
     metrics: Mapped[Document | None]
     """Metrics by name."""
+    outcome: Mapped[Document | None]
+    """services.answers.Outcome: how predictions compare with the truth, from which pictures are drawn."""
     rows: Mapped[int | None]
     """Examples evaluated."""
     detail: Mapped[str | None]
@@ -297,16 +371,84 @@ class Evaluation(Base):
     """Tries begun."""
     lease_until: Mapped[Millis | None]
     """As a job's."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    """As an upload's."""
+    request_sha256: Mapped[Sha256 | None]
+    """As an upload's; null for what the spec asked for."""
     created_at: Mapped[Millis]
     """When it was asked for."""
     finished_at: Mapped[Millis | None]
     """When metrics or failure became final."""
 
 
+class Prediction(Base):
+    """What a finished job's model says of some rows."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (
+        Index("ix_predictions_owner_id_idempotency_key", "owner_id", "idempotency_key", unique=True),
+        Index("ix_predictions_state_lease_until", "state", "lease_until"),
+    )
+
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    """UUIDv7 text."""
+    job_id: Mapped[Id] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    """The job whose model predicts."""
+    owner_id: Mapped[Id] = mapped_column(ForeignKey("owners.id"))
+    """Who asked."""
+    split: Mapped[Split | None]
+    """The part of the job's dataset whose rows are predicted; null where the rows came with the request."""
+    why: Mapped[str | None]
+    """The asker's reason; there is one for the test split."""
+    request: Mapped[Document | None]
+    """services.predictions.PredictionRequest as JSON; its instances are dropped once they are predicted."""
+    state: Mapped[EvaluationState]
+    """Where it stands."""
+    result: Mapped[Document | None]
+    """One services.answers.Predicted a row, under `rows`."""
+    rows: Mapped[int | None]
+    """How many rows were predicted."""
+    problems: Mapped[Document | None]
+    """What is wrong with the rows that came: services.answers.DataProblem under `found`."""
+    detail: Mapped[str | None]
+    """Why it failed."""
+    fence: Mapped[int]
+    """As a job's."""
+    worker: Mapped[str | None]
+    """Name of the worker that claimed it last."""
+    attempts: Mapped[int]
+    """Tries begun."""
+    lease_until: Mapped[Millis | None]
+    """As a job's."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    """As an upload's."""
+    request_sha256: Mapped[Sha256]
+    """As an upload's."""
+    created_at: Mapped[Millis]
+    """When it was asked for."""
+    finished_at: Mapped[Millis | None]
+    """When the result or the failure became final."""
+
+
+class MlflowRemoval(Base):
+    """A deleted job whose run in MLflow is to go, too."""
+
+    __tablename__ = "mlflow_removals"
+
+    job_id: Mapped[Id] = mapped_column(primary_key=True)
+    """The job that was deleted; its run carries it as a tag."""
+    problem: Mapped[str | None]
+    """Why the last try failed."""
+    asked_at: Mapped[Millis]
+    """When the job was deleted."""
+
+
 class Look(Base):
     """A row of the append-only ledger: somebody looked at a test split. It outlives the job."""
 
     __tablename__ = "looks"
+    # The name is older than the column's.
+    __table_args__ = (UniqueConstraint("subject_id", name="uq_looks_evaluation_id"),)
 
     id: Mapped[Id] = mapped_column(primary_key=True)
     """UUIDv7 text."""
@@ -316,8 +458,10 @@ class Look(Base):
     """The dataset's name."""
     job_id: Mapped[Id]
     """With which job's model."""
-    evaluation_id: Mapped[Id] = mapped_column(unique=True)
-    """What came of it."""
+    subject_id: Mapped[Id]
+    """What came of it: the evaluation or the prediction."""
+    subject: Mapped[str] = mapped_column(String(16))
+    """`evaluation` or `prediction`."""
     owner_name: Mapped[str]
     """Who looked."""
     why: Mapped[str]
@@ -338,7 +482,7 @@ class Event(Base):
     seq: Mapped[int] = mapped_column(primary_key=True)
     """1, 2, 3 … within the job."""
     kind: Mapped[str] = mapped_column(String(32))
-    """`state`, `cancel_requested` or `checkpoint_skipped`."""
+    """`state`, `resumed`, `cancel_requested`, `checkpoint_skipped` or `patched`."""
     data: Mapped[Document]
     """Facts of the event."""
     fence: Mapped[int]

@@ -115,6 +115,9 @@ def _job(session: Session, row: Job, owner: str, place: answers.QueuePlace | Non
         reason=row.reason,
         detail=row.detail,
         owner=owner,
+        parent=_parent(row),
+        priority=row.priority,
+        note=row.note,
         labels=row.labels,
         spec=row.spec,
         seed=row.spec["seed"],
@@ -146,7 +149,19 @@ def _progress(row: Job, recent: Sequence[Epoch]) -> answers.Progress:
     if row.state is JobState.RUNNING and recent:
         eta = fmean(epoch.seconds for epoch in recent) * (row.epochs - done)
     percent = 100.0 if row.state is JobState.SUCCEEDED else 100 * done / row.epochs
-    return answers.Progress(epoch=row.epochs_done, of=row.epochs, percent=percent, eta_seconds=eta)
+    return answers.Progress(
+        epoch=row.epochs_done,
+        of=row.epochs,
+        inherited=row.epochs_inherited,
+        percent=percent,
+        eta_seconds=eta,
+    )
+
+
+def _parent(row: Job) -> answers.Parent | None:
+    if row.parent_id is None or row.relation is None:
+        return None
+    return answers.Parent(job=row.parent_id, relation=row.relation)
 
 
 def _timings(session: Session, row: Job) -> answers.Timings:
@@ -351,7 +366,7 @@ def evaluation(session: Session, job_id: str, evaluation_id: str) -> answers.Eva
 
 
 def _evaluations() -> Select[Evaluation, int]:
-    return select(Evaluation, Look.looks_before).outerjoin(Look, Look.evaluation_id == Evaluation.id)
+    return select(Evaluation, Look.looks_before).outerjoin(Look, Look.subject_id == Evaluation.id)
 
 
 def _evaluation(row: Evaluation, looks_before: int | None) -> answers.Evaluation:
@@ -360,6 +375,7 @@ def _evaluation(row: Evaluation, looks_before: int | None) -> answers.Evaluation
         job=row.job_id,
         split=row.split,
         state=row.state,
+        outcome=None if row.outcome is None else answers.Outcome.model_validate(row.outcome),
         metrics=None if row.metrics is None else _finite(row.metrics),
         rows=row.rows,
         detail=row.detail,
@@ -382,6 +398,7 @@ def ledger(session: Session, name: str) -> list[answers.Look]:
     return [
         answers.Look(
             job=row.job_id,
+            subject="prediction" if row.subject == "prediction" else "evaluation",
             looked_at=moment(row.looked_at),
             who=row.owner_name,
             why=row.why,

@@ -15,6 +15,23 @@ class Task(StrEnum):
     MULTILABEL = "multilabel"
 
 
+class Column(BaseModel):
+    """A column of an uploaded table as people know it, and how its values become inputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    categories: list[str] | None = Field(
+        default=None,
+        description="Categorical only: one input each, in this order, 1 where the value is this one. "
+        "Any other value gives zeros.",
+    )
+    impute: float | str | None = Field(
+        default=None, description="Stands in for a missing value; null: a missing value is refused."
+    )
+
+
 class Features(BaseModel):
     """The inputs of one example."""
 
@@ -22,7 +39,11 @@ class Features(BaseModel):
 
     shape: tuple[int, ...] = Field(description="Shape of one example, without the batch axis.")
     dtype: str = Field(description="NumPy's name of the stored element type, such as uint8.")
-    names: list[str] | None = Field(default=None, description="One name a column, for tables.")
+    names: list[str] | None = Field(default=None, description="One name an input, for tables.")
+    columns: list[Column] | None = Field(
+        default=None,
+        description="Uploaded tables only: the columns from which the inputs are made, in order.",
+    )
 
 
 class Target(BaseModel):
@@ -54,6 +75,11 @@ class Rows(BaseModel):
 
     train: int = Field(description="Unsealed examples: training and validation are cut from these.")
     test: int = Field(description="Sealed examples.")
+    validation: int = Field(
+        default=0,
+        description="The last so many of `train` are the dataset's own validation split: "
+        "what a spec gets that names no other.",
+    )
 
 
 class DatasetSchema(BaseModel):
@@ -66,4 +92,7 @@ class DatasetSchema(BaseModel):
     features: Features
     target: Target
     rows: Rows
+    weight: str | None = Field(
+        default=None, description="Name of the column whose values weigh the training examples."
+    )
     layout: Literal[1] = 1

@@ -49,8 +49,16 @@ class Reason(StrEnum):
         return self is not Reason.DEPLOY
 
 
+class Relation(StrEnum):
+    """How a job was made from its parent."""
+
+    CONTINUE = "continue"
+    RETRY = "retry"
+    CLONE = "clone"
+
+
 class EvaluationState(StrEnum):
-    """Where an evaluation stands."""
+    """Where an evaluation or a prediction stands."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -59,7 +67,7 @@ class EvaluationState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether its metrics, or its failure, are final."""
+        """Whether its result, or its failure, is final."""
         return self in {EvaluationState.SUCCEEDED, EvaluationState.FAILED}
 
 

@@ -43,7 +43,7 @@ def test_a_look_is_in_the_ledger_before_there_is_a_result(store: Store) -> None:
     with store.reads.begin() as session:
         assert state_of(session, id_) is EvaluationState.QUEUED
         (look,) = session.scalars(select(Look)).all()
-    assert (look.evaluation_id, look.job_id, look.dataset_name) == (id_, job_id, "iris")
+    assert (look.subject_id, look.job_id, look.dataset_name) == (id_, job_id, "iris")
     assert (look.owner_name, look.why, look.looks_before) == ("ada", "ada is curious", 0)
 
 
