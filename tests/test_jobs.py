@@ -290,7 +290,7 @@ def _look(session: Session, job_id: str) -> None:
     columns = (
         "id, dataset_version, dataset_name, job_id, subject_id, subject, owner_name, why, looks_before, looked_at"
     )
-    values = "'look', 'v', 'iris', :job, 'e', 'ada', 'curious', 0, 1"
+    values = "'look', 'v', 'iris', :job, 'e', 'evaluation', 'ada', 'curious', 0, 1"
     session.execute(text(f"INSERT INTO looks ({columns}) VALUES ({values})"), {"job": job_id})
 
 
