@@ -3,8 +3,12 @@
 PYTHON ?= python3
 # Which lock file is installed: dev, or server-gpu for a machine with an NVIDIA GPU.
 LOCK ?= dev
-# Further arguments of pytest: make test ARGS="-k cancel"
+# Further arguments of pytest or a benchmark: make test ARGS="-k cancel"
 ARGS ?=
+# Processes that run the tests: they wait for other programs much of their time. JOBS=0: none but this, for --pdb.
+JOBS ?= 2
+# Which benchmark of benchmarks/: make bench NAME=streams
+NAME ?= start
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test bench sure format format-check lint types imports lock
+.PHONY: help setup demo up test client bench sure format format-check lint types imports lock
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +33,13 @@ up: setup ## Start the embedded stack in the foreground; Ctrl-C stops it
 	$(BIN)/trainshed up
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: setup ## Measure how soon a small job starts and what the processes weigh
-	$(BIN)/python -m benchmarks.start
+client: setup ## Make the synchronous client from the asynchronous one
+	$(BIN)/python -m tools.sync_client
+
+bench: setup ## Measure: how soon a small job starts; NAME=streams: what open event streams cost
+	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 # One after the other and the tests last, with -j too, so that the output ends with pytest's closing line.
 sure: setup ## Run all that CI runs: format, lint, types, imports, tests

@@ -4,12 +4,27 @@ from http import HTTPStatus
 
 from flask import Flask, Response, abort, request
 
-from api import datasets, evaluations, files, health, histories, jobs, openapi, queue
+from api import (
+    datasets,
+    evaluations,
+    events,
+    files,
+    health,
+    histories,
+    jobs,
+    lineage,
+    openapi,
+    pictures,
+    predictions,
+    queue,
+    reference,
+)
 from api.auth import register_auth
 from api.contract import LARGEST_BODY
 from api.doorbell import Doorbell
 from api.errors import register_errors
 from api.parts import Parts
+from api.streams import Streams
 from services.settings import Settings, read_settings
 from services.store import open_store
 
@@ -20,8 +35,23 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.url_map.strict_slashes = False
-    app.extensions["trainshed"] = Parts(settings, open_store(settings.database), Doorbell(settings.broker))
-    for part in (jobs, histories, files, evaluations, datasets, queue, health, openapi):
+    store = open_store(settings.database)
+    app.extensions["trainshed"] = Parts(settings, store, Doorbell(settings.broker), Streams(store))
+    for part in (
+        jobs,
+        lineage,
+        histories,
+        files,
+        events,
+        evaluations,
+        predictions,
+        pictures,
+        datasets,
+        queue,
+        health,
+        openapi,
+        reference,
+    ):
         app.register_blueprint(part.blueprint)
     app.before_request(_refuse_nul)
     register_auth(app)

@@ -13,7 +13,25 @@ from services.documents import read_document
 from services.problems import Problem, SpecInvalid, pointer_to
 
 View = Callable[..., Any]
-Answer = type[BaseModel] | str | None
+
+
+class EventStream:
+    """An answer as server-sent events: by the event's name, what its data is."""
+
+    def __init__(self, **events: type[BaseModel]) -> None:
+        self.events = events
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a multipart body: a file, or a JSON document of the model."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    is_required: bool = True
+
+
+Answer = type[BaseModel] | EventStream | str | None
 """A class for JSON, a media type for anything else, None for no body."""
 LARGEST_BODY = 1_000_000
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,6 +58,8 @@ class Contract:
     """By status; several where the client may choose."""
     query: type[Query] | None = None
     body: type[BaseModel] | None = None
+    multipart: Mapping[str, Part] | None = None
+    """The parts of a multipart/form-data body by their names; besides `body` where there are both."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that mean something, each with a sentence."""
     is_open: bool = False
@@ -52,15 +72,16 @@ def contract(
     *,
     query: type[Query] | None = None,
     body: type[BaseModel] | None = None,
+    multipart: Mapping[str, Part] | None = None,
     reads_body: bool = True,
     headers: Mapping[str, str] | None = None,
     is_open: bool = False,
 ) -> Callable[[View], View]:
     """Declare a view's contract: it gets `query` and `body` as objects and may return an answer object.
 
-    `reads_body=False` is for a view that reads its body itself.
+    `reads_body=False` is for a view that reads its body itself, as every view with `multipart` does.
     """
-    declared = Contract(summary, answers, query, body, headers or {}, is_open)
+    declared = Contract(summary, answers, query, body, multipart, headers or {}, is_open)
 
     def decorate(view: View) -> View:
         @functools.wraps(view)
@@ -107,15 +128,16 @@ def _read_query(kind: type[Query]) -> Query:
     given: MultiDict[str, str] = request.args
     lists = {name for name, model in kind.model_fields.items() if "list" in str(model.annotation)}
     values = {key: given.getlist(key) if key in lists else given[key] for key in given}
-    return _validated(kind, values, in_query=True)
+    return validated(kind, values, in_query=True)
 
 
 def _read_body(kind: type[BaseModel]) -> BaseModel:
     document = read_document(request.get_data(), request.mimetype, limit=LARGEST_BODY)
-    return _validated(kind, document)
+    return validated(kind, document)
 
 
-def _validated(kind: type[Model], values: object, *, in_query: bool = False) -> Model:
+def validated(kind: type[Model], values: object, *, in_query: bool = False) -> Model:
+    """Plain data as an object of this class; raises SpecInvalid with all problems."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -123,7 +145,7 @@ def _validated(kind: type[Model], values: object, *, in_query: bool = False) -> 
             tuple(
                 Problem(
                     code=item["type"],
-                    pointer="?" + "/".join(map(str, item["loc"])) if in_query else pointer_to(*item["loc"]),
+                    pointer=_pointer(item["loc"], in_query=in_query),
                     message=_sentence(item["msg"]),
                     received=_plain(item["input"]),
                     expected=_expected(kind, item["type"]),
@@ -131,6 +153,12 @@ def _validated(kind: type[Model], values: object, *, in_query: bool = False) -> 
                 for item in error.errors()
             )
         ) from error
+
+
+def _pointer(place: tuple[int | str, ...], *, in_query: bool) -> str:
+    # What is wrong with a key itself is marked by one more step, which no document has.
+    steps = place[:-1] if place[1:] and place[-1] == "[key]" else place
+    return "?" + "/".join(map(str, steps)) if in_query else pointer_to(*steps)
 
 
 def _sentence(message: str) -> str:

@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app, g
 
 from api.doorbell import Doorbell
+from api.streams import Streams
 from services.keys import Caller
 from services.results import Urls
 from services.settings import Settings
@@ -24,6 +25,7 @@ class Parts:
     settings: Settings
     store: Store
     doorbell: Doorbell
+    streams: Streams
     waiters: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_WAITERS))
     """Room for requests that wait for a job."""
     closing: Callable[[], bool] = lambda: False

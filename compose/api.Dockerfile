@@ -19,4 +19,4 @@ RUN chmod -R a+rX . && python -m compileall -q .
 # The container's root is read-only: what libraries want to keep goes to /tmp.
 ENV HOME=/tmp PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2
 USER 10001:10001
-CMD ["python", "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "--bind", "0.0.0.0:8080", "api.app:create_app()"]
+CMD ["python", "-m", "api", "--host", "0.0.0.0", "--port", "8080"]

@@ -33,7 +33,7 @@ STOP_SECONDS = 15.0
 COMMANDS = {
     "valkey": "valkey-server",
     "mlflow": "mlflow server",
-    "api": "gunicorn",
+    "api": "-m api",
     "train": "worker train",
     "housekeeping": "worker housekeeping",
     "forkserver": "multiprocessing.forkserver",

@@ -18,7 +18,9 @@ from tests.builders import make_iris, make_job
 from tests.conftest import client_of
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
-OPEN = {"/healthz", "/readyz"}
+# What each route takes as a body, by the path's end; the others take an empty object.
+BODIES = {"evaluations": {"split": "train"}, "predictions": {"split": "train"}, "continue": {"epochs": 1}}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/v1/schema/spec", "/docs", "/docs/style.css"}
 
 pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
@@ -43,7 +45,7 @@ def test_every_route_declares_a_contract(app: Flask) -> None:
         assert declared.summary, (method, path)
 
 
-def test_every_route_but_health_refuses_without_a_key(app: Flask) -> None:
+def test_every_route_but_the_open_ones_refuses_without_a_key(app: Flask) -> None:
     with client_of(app) as stranger:
         for method, path, _ in routes(app):
             answer = stranger.request(method, filled(path))
@@ -79,7 +81,7 @@ def test_what_is_not_there_is_a_problem_document(http: httpx.Client, app: Flask)
     assert_problem(http.get("/"), 404)
     for method, path, declared in routes(app):
         if "{" in path:
-            body = {"split": "train"} if declared.body is not None else None
+            body = BODIES.get(path.rpartition("/")[2], {}) if declared.body is not None else None
             assert_problem(http.request(method, filled(path), json=body), 404)
 
 
@@ -124,6 +126,59 @@ def test_the_openapi_document_describes_the_body_that_is_sent(http: httpx.Client
     asked = document["paths"]["/v1/jobs/{job_id}/evaluations"]["post"]["requestBody"]["content"]
     schema = {**asked["application/json"]["schema"], "components": document["components"]}
     assert jsonschema.Draft202012Validator(schema).is_valid({"split": "train"})
+
+
+def test_the_openapi_document_describes_forms_by_their_parts(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    form = document["paths"]["/v1/datasets"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert form["schema"]["required"] == ["file", "meta"]
+    assert form["schema"]["properties"]["file"]["contentMediaType"] == "application/octet-stream"
+    assert form["encoding"] == {"meta": {"contentType": "application/json"}}
+    meta = {**form["schema"]["properties"]["meta"], "components": document["components"]}
+    assert not jsonschema.Draft202012Validator(meta).is_valid({})
+
+
+def test_the_openapi_document_says_what_each_event_of_a_stream_holds(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    answers = document["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+    assert set(answers) == {"application/json", "text/event-stream"}
+    assert set(answers["text/event-stream"]["x-event-data"]) == {"state", "epoch", "progress", "done"}
+    changes = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
+    name = changes["text/event-stream"]["x-event-data"]["job"]["$ref"].rsplit("/", 1)[-1]
+    assert "changed_at" in document["components"]["schemas"][name]["properties"]
+
+
+def test_the_reference_page_shows_every_route_and_every_link_leads_somewhere(app: Flask) -> None:
+    with client_of(app) as stranger:
+        answer = stranger.get("/docs")
+        document = stranger.get("/openapi.json").json()
+        style = stranger.get("/docs/style.css")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    page = answer.text
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+    operations = [
+        operation["operationId"] for item in document["paths"].values() for operation in item.values()
+    ]
+    assert set(operations) <= set(ids)
+    assert {f"schema-{name}" for name in document["components"]["schemas"]} <= set(ids)
+    assert style.headers["Content-Type"].startswith("text/css")
+
+
+def test_the_reference_page_runs_no_script_and_asks_no_other_host(app: Flask) -> None:
+    with client_of(app) as stranger:
+        answer = stranger.get("/docs")
+        unchanged = stranger.get("/docs", headers={"If-None-Match": answer.headers["ETag"]})
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self';")
+    assert not re.search(r"<script|<img|<style|style=|\bon\w+=", answer.text)
+    assert set(re.findall(r'(?:href|src)="([^#"][^"]*)"', answer.text)) == {
+        "/docs/style.css",
+        "/openapi.json",
+        "/v1/schema/spec",
+    }
+    assert unchanged.status_code == 304
 
 
 def test_the_openapi_document_names_the_history_as_csv_and_the_spec_as_yaml(http: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""`trainshed up`: real Valkey, MLflow, gunicorn and signals around a stand-in for the server's code."""
+"""`trainshed up`: real Valkey, MLflow and signals around a stand-in for the server's code."""
 
 import os
 import re
@@ -55,22 +55,31 @@ STAND_IN = {
         print(*sys.argv[1:])
     """,
     "api/__init__.py": "",
-    "api/gunicorn_conf.py": "",
-    "api/app.py": """
-        import json, os, socket
+    "api/__main__.py": """
+        import json, os, socket, sys
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
         from urllib.parse import urlsplit
-        def create_app():
-            broker = urlsplit(os.environ["TRAINSHED_BROKER_URL"])
-            def app(environ, start_response):
+        broker = urlsplit(os.environ["TRAINSHED_BROKER_URL"])
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
                 try:
                     socket.create_connection((broker.hostname, broker.port), 1).close()
-                    status, what = "200 OK", "ok"
+                    status, what = 200, "ok"
                 except OSError:
-                    status, what = "503 Service Unavailable", "does not answer"
-                start_response(status, [("Content-Type", "application/json")])
+                    status, what = 503, "does not answer"
                 health = {"status": "ok" if what == "ok" else "unavailable", "checks": {"broker": what}}
-                return [json.dumps(health).encode()]
-            return app
+                body = json.dumps(health).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            def log_message(self, *args):
+                pass
+        given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+        server = ThreadingHTTPServer((given["--host"], int(given["--port"])), Handler)
+        print("listening", flush=True)
+        server.serve_forever()
     """,
     "worker/__init__.py": "",
     # A worker with a child of its own, as the forkserver is.
@@ -233,7 +242,7 @@ def test_a_second_up_on_the_same_home_names_the_first(stack: Up, checkout: Path)
 
 @needs_proc
 @pytest.mark.parametrize(
-    ("part", "address"), [("gunicorn", "url"), ("valkey-server", "url"), ("mlflow server", "mlflow_url")]
+    ("part", "address"), [("-m api", "url"), ("valkey-server", "url"), ("mlflow server", "mlflow_url")]
 )
 def test_a_killed_child_is_started_again_with_all_that_belongs_to_it(
     stack: Up, part: str, address: str

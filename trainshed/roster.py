@@ -106,15 +106,8 @@ class Roster:
 
     def api(self) -> Command:
         """The HTTP API."""
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return self._python(
-            "api",
-            *("-m", "gunicorn", "--config", "api/gunicorn_conf.py"),
-            *("--bind", f"{host}:{self._options.port}"),
-            # Its default place is in the user's own folders.
-            "--no-control-socket",
-            "api.app:create_app()",
-        )
+        address = ("--host", self._options.host, "--port", str(self._options.port))
+        return self._python("api", "-m", "api", *address)
 
     def train(self) -> Command:
         """The worker that trains."""
