@@ -23,7 +23,7 @@ def check(document: object, schema: DatasetSchema | None) -> TrainSpec:
     if schema is not None:
         problems += problems_with(spec, schema)
     if problems:
-        raise SpecInvalid([_as_sent(problem, document) for problem in problems])
+        raise SpecInvalid([as_sent(problem, document) for problem in problems])
     return spec
 
 
@@ -32,7 +32,7 @@ def warnings(spec: TrainSpec, schema: DatasetSchema | None) -> list[str]:
     return doubts(spec, schema)
 
 
-def _as_sent(problem: Problem, document: object) -> Problem:
+def as_sent(problem: Problem, document: object) -> Problem:
     """With a pointer that ends at a short form, such as `Dense`: there are no keys to point at."""
     node, pointer = document, ""
     for step in problem.pointer.split("/")[1:]:

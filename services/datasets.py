@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import ColumnElement, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services import answers
 from services.catalogue import BUNDLED, CATALOGUE
-from services.errors import NotFound
+from services.errors import Conflict, NotFound
 from services.events import record
-from services.models import Dataset, DatasetVersion, Job, Owner
+from services.models import Dataset, DatasetVersion, Job, Owner, Upload
+from services.results import moment
 from services.schema import DatasetSchema
 from services.states import DatasetState, JobState, Reason
 from services.store import changed_rows, now_ms
@@ -27,6 +29,27 @@ Sources = Sequence[Mapping[str, str | None]]
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What was learned of a version when it was read, as JSON of services.answers."""
+
+    statistics: Mapping[str, Any] | None = None
+    warnings: Sequence[Mapping[str, Any]] = ()
+
+
+class NotReady(Conflict):
+    """An uploaded dataset has no version that a job could use."""
+
+    def __init__(self, name: str, state: DatasetState, problem: str | None) -> None:
+        self.code = f"dataset_{'rejected' if state is DatasetState.REJECTED else 'not_ready'}"
+        look = f"/v1/datasets/{name} says more."
+        super().__init__(
+            f"The file of dataset {name} was rejected. {problem or ''} {look}".replace("  ", " ")
+            if state is DatasetState.REJECTED
+            else f"The file of dataset {name} is still being read. {look}"
+        )
+
+
+@dataclass(frozen=True)
 class Known:
     """What a spec is checked against: the dataset's schema, and its version where one is ready."""
 
@@ -38,28 +61,60 @@ class Known:
 def find(session: Session, name: str, version: str | None = None) -> Known:
     """The dataset of this name, at its newest version or the one asked for (its first digits are enough).
 
-    Raises NotFound for a name or a version that does not exist.
+    Raises NotFound for a name or a version that does not exist, NotReady for an upload without any.
     """
     if version is not None:
         return _find_version(session, name, version)
     dataset = session.get(Dataset, name)
     if dataset is not None and dataset.version is not None:
-        stored = session.get_one(DatasetVersion, dataset.version)
-        return Known(name, DatasetSchema.model_validate(stored.schema), stored.sha256)
-    if name not in CATALOGUE:
+        return _known(name, session.get_one(DatasetVersion, dataset.version))
+    if name in CATALOGUE:
+        return Known(name, CATALOGUE[name].schema, None)
+    if dataset is None:
         raise NotFound("dataset", name)
-    return Known(name, CATALOGUE[name].schema, None)
+    raise NotReady(name, dataset.state, dataset.problem)
+
+
+def _known(name: str, stored: DatasetVersion) -> Known:
+    # The same content under another name is the same version.
+    schema = DatasetSchema.model_validate(stored.schema).model_copy(update={"name": name})
+    return Known(name, schema, stored.sha256)
 
 
 def _find_version(session: Session, name: str, version: str) -> Known:
     found = session.scalars(
         select(DatasetVersion)
-        .where(DatasetVersion.name == name, DatasetVersion.sha256.startswith(version, autoescape=True))
+        .where(_is_of(name), DatasetVersion.sha256.startswith(version, autoescape=True))
         .limit(2)
     ).all()
     if len(found) != 1 or len(version) < SHORTEST_VERSION:
         raise NotFound("dataset version", f"{name}@{version}")
-    return Known(name, DatasetSchema.model_validate(found[0].schema), found[0].sha256)
+    return _known(name, found[0])
+
+
+def _is_of(name: str) -> ColumnElement[bool]:
+    """Whether a version is one of this dataset, also where it was stored under another name first."""
+    uploaded = select(Upload.version).where(Upload.dataset_name == name, Upload.version.is_not(None))
+    return or_(DatasetVersion.name == name, DatasetVersion.sha256.in_(uploaded))
+
+
+def versions(session: Session, name: str) -> list[answers.Version]:
+    """All versions of a dataset, newest first; raises NotFound."""
+    if name not in CATALOGUE and session.get(Dataset, name) is None:
+        raise NotFound("dataset", name)
+    found = session.scalars(
+        select(DatasetVersion)
+        .where(_is_of(name))
+        .order_by(DatasetVersion.created_at.desc(), DatasetVersion.sha256)
+    )
+    return [
+        answers.Version(
+            version=row.sha256,
+            created_at=moment(row.created_at),
+            rows=DatasetSchema.model_validate(row.schema).rows,
+        )
+        for row in found
+    ]
 
 
 def names(session: Session) -> list[str]:
@@ -67,39 +122,70 @@ def names(session: Session) -> list[str]:
     return sorted({*CATALOGUE, *session.scalars(select(Dataset.name))})
 
 
-def describe(session: Session, name: str) -> answers.Dataset:
-    """A dataset at its newest version; raises NotFound."""
-    known = find(session, name)
+def describe(session: Session, name: str, *, in_full: bool = True) -> answers.Dataset:
+    """A dataset at its newest version, with its statistics if it is told `in_full`; raises NotFound."""
     row = session.get(Dataset, name)
+    if row is None:
+        return _available(name)
+    stored = None if row.version is None else session.get_one(DatasetVersion, row.version)
+    expected = CATALOGUE[name].schema if name in CATALOGUE else None
     return answers.Dataset(
         name=name,
-        state=DatasetState.AVAILABLE if row is None else row.state,
-        version=known.version,
-        description=CATALOGUE[name].description if row is None else row.description,
-        schema=known.schema,
-        owner=None if row is None else _owner_name(session, row.owner_id),
-        statistics=None,
-        warnings=[],
-        problem=None if row is None else row.problem,
-        problems=[],
-        sources=[] if row is None or row.sources is None else row.sources["asked"],
+        state=row.state,
+        version=row.version,
+        description=row.description,
+        schema=expected if stored is None else _known(name, stored).schema,
+        owner=None if row.owner_id is None else session.get_one(Owner, row.owner_id).name,
+        problem=row.problem,
+        problems=_found(row.problems),
+        sources=[] if row.sources is None else row.sources["asked"],
+        **_facts(stored, in_full=in_full),
     )
 
 
-def _owner_name(session: Session, owner_id: str | None) -> str | None:
-    return None if owner_id is None else session.get_one(Owner, owner_id).name
+def _available(name: str) -> answers.Dataset:
+    if name not in CATALOGUE:
+        raise NotFound("dataset", name)
+    return answers.Dataset(
+        name=name,
+        state=DatasetState.AVAILABLE,
+        version=None,
+        description=CATALOGUE[name].description,
+        schema=CATALOGUE[name].schema,
+        owner=None,
+        problem=None,
+        problems=[],
+        sources=[],
+        **_facts(None, in_full=False),
+    )
+
+
+def _facts(stored: DatasetVersion | None, *, in_full: bool) -> dict[str, Any]:
+    if stored is None:
+        return {"statistics": None, "warnings": []}
+    statistics = stored.statistics if in_full else None
+    return {
+        "statistics": None if statistics is None else answers.DatasetStatistics.model_validate(statistics),
+        "warnings": _found(stored.warnings),
+    }
+
+
+def _found(document: Mapping[str, Any] | None) -> list[answers.DataProblem]:
+    return [answers.DataProblem.model_validate(item) for item in (document or {}).get("found", [])]
 
 
 def describe_version(session: Session, name: str, version: str) -> answers.Dataset:
     """A dataset at one of its versions; raises NotFound."""
     known = _find_version(session, name, version)
-    newest = describe(session, name)
+    newest = describe(session, name, in_full=False)
     return newest.model_copy(
         update={
             "version": known.version,
             "schema_": known.schema,
             "state": DatasetState.READY,
             "problem": None,
+            "problems": [],
+            **_facts(session.get_one(DatasetVersion, known.version), in_full=True),
         }
     )
 
@@ -147,11 +233,13 @@ def want_bundled(session: Session) -> None:
 
 
 def take(session: Session) -> str | None:
-    """Claim one dataset that waits to be read, or whose reader died; returns its name."""
+    """Claim one dataset of the catalogue that waits to be read, or whose reader died; returns its name."""
     name = session.scalar(
         select(Dataset.name)
         .where(
             Dataset.state == DatasetState.PROCESSING,
+            # What people upload is read from their files.
+            Dataset.owner_id.is_(None),
             or_(Dataset.updated_at == 0, Dataset.updated_at < now_ms() - READER_LEASE_MS),
         )
         .order_by(Dataset.name)
@@ -172,14 +260,44 @@ def touch(session: Session, name: str) -> None:
     )
 
 
-def accept(session: Session, name: str, sha256: str, schema: DatasetSchema, sources: Sources = ()) -> int:
+def add_version(session: Session, name: str, sha256: str, schema: DatasetSchema, reading: Reading) -> None:
+    """Store a version's row, unless there is one; one of before statistics were kept gets them."""
+    row = session.get(DatasetVersion, sha256)
+    if row is None:
+        _insert_version(session, name, sha256, schema, reading)
+    elif row.statistics is None and reading.statistics is not None:
+        row.statistics = dict(reading.statistics)
+
+
+def _insert_version(
+    session: Session, name: str, sha256: str, schema: DatasetSchema, reading: Reading
+) -> None:
+    values = {
+        "sha256": sha256,
+        "name": name,
+        "schema": schema.model_dump(mode="json"),
+        "statistics": reading.statistics,
+        "warnings": {"found": list(reading.warnings)},
+        "created_at": now_ms(),
+    }
+    try:
+        with session.begin_nested():
+            session.execute(insert(DatasetVersion).values(**values))
+    except IntegrityError:
+        # Another reader stored the same content first.
+        return
+
+
+def accept(
+    session: Session,
+    name: str,
+    sha256: str,
+    schema: DatasetSchema,
+    sources: Sources = (),
+    reading: Reading = Reading(),
+) -> int:
     """The dataset is ready: its version is stored, and waiting jobs get it. Returns how many waited."""
-    if session.get(DatasetVersion, sha256) is None:
-        session.execute(
-            insert(DatasetVersion).values(
-                sha256=sha256, name=name, schema=schema.model_dump(mode="json"), created_at=now_ms()
-            )
-        )
+    add_version(session, name, sha256, schema, reading)
     session.execute(
         update(Dataset)
         .where(Dataset.name == name)

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -31,9 +31,18 @@ def examine(session: Session, document: object) -> Checked:
     known = _dataset(session, document)
     if isinstance(known, Problem):
         raise SpecInvalid((known, *_other_problems(document)))
-    spec = check(document, known.schema)
+    spec = check(_with_own_validation(document, known), known.schema)
     seed = secrets.randbelow(MAX_SEED) if spec.seed is None else spec.seed
     return Checked(spec.with_seed(seed), known)
+
+
+def _with_own_validation(document: object, known: datasets.Known) -> object:
+    """With the dataset's own validation rows, where it has some and the document does not say which."""
+    rows = known.schema.rows.validation
+    split = document.get("split", {}) if isinstance(document, dict) else None
+    if not rows or not isinstance(document, dict) or not isinstance(split, dict) or "validation" in split:
+        return document
+    return document | {"split": split | {"validation": {"last": rows}}}
 
 
 def _dataset(session: Session, document: object) -> datasets.Known | Problem:
@@ -44,6 +53,14 @@ def _dataset(session: Session, document: object) -> datasets.Known | Problem:
     name, _, version = given.partition("@")
     try:
         return datasets.find(session, name, version or None)
+    except datasets.NotReady as error:
+        return Problem(
+            code=error.code,
+            pointer="/dataset",
+            message=str(error),
+            received=given,
+            expected="a dataset that is ready",
+        )
     except NotFound as error:
         return Problem(
             code="unknown_dataset",
@@ -74,22 +91,46 @@ def override(document: object, settings: Sequence[str]) -> object:
     A value is read as JSON, otherwise it is text. Raises SpecInvalid for a path that leads nowhere,
     DocumentUnreadable for a value that no document may hold.
     """
+    return _changed(document, [_Setting.of(text) for text in settings])
+
+
+def assign(document: object, changes: Mapping[str, Any]) -> object:
+    """Put values at dotted paths in a copy of a document; otherwise as `override`."""
+    settings = [_Setting(path, value, path) for path, value in changes.items()]
+    return _changed(document, settings)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    path: str
+    value: object
+    text: str
+    """As it came."""
+    is_whole: bool = True
+
+    @classmethod
+    def of(cls, text: str) -> "_Setting":
+        path, equals, value = text.partition("=")
+        return cls(path, _read(value), text, bool(equals))
+
+
+def _changed(document: object, settings: Sequence[_Setting]) -> object:
     changed = deepcopy(document)
-    problems = [problem for text in settings if (problem := _set(changed, text)) is not None]
+    problems = [problem for setting in settings if (problem := _set(changed, setting)) is not None]
     if problems:
         raise SpecInvalid(tuple(problems))
     check_plain(changed)
     return changed
 
 
-def _set(document: Any, text: str) -> Problem | None:
-    path, equals, value = text.partition("=")
+def _set(document: Any, setting: _Setting) -> Problem | None:
+    path, text = setting.path, setting.text
     *parents, last = path.split(".")
     place = document
     for step in parents:
         # What stands at the top, such as `name`, is text and never a type.
         place = _step(place, step, is_type=place is not document)
-    if not equals or not path or not _assign(place, last, _read(value)):
+    if not setting.is_whole or not path or not _assign(place, last, setting.value):
         return Problem(
             code="bad_override",
             pointer="/" + path.replace(".", "/"),

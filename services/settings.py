@@ -30,6 +30,7 @@ class Settings(BaseModel):
         default=None, description="The same as people reach it; unset: mlflow_url."
     )
     public_url: str | None = Field(default=None, description="This API as people reach it; used in tags.")
+    upload_limit_mb: int = Field(default=1024, ge=1, description="The largest upload, in MiB.")
     worker_name: str | None = Field(default=None, description="Unset: host name and process id.")
     slots: int | None = Field(
         default=None, ge=1, le=64, description="Unset: one a GPU, or one where there is none."

@@ -26,6 +26,8 @@ class Part(BaseModel):
 
     refused: ClassVar[dict[str, str]] = {}
     """Arguments that Keras has and a spec must not give, each with the sentence that says why."""
+    called: ClassVar[str] = "the spec"
+    """What sentences call a document of this class."""
 
 
 class Component(Part):

@@ -50,20 +50,22 @@ class Place:
     """The class of the object that the last key is in."""
     options: tuple[type[Part], ...]
     """The classes that the value itself may be."""
+    root: type[Part]
+    """The class of the whole document."""
 
     @property
     def key(self) -> str:
         """The last key of the path, for sentences."""
         if not self.path:
-            return "the spec"
+            return self.root.called
         *before, last = self.path
         return f"`{last}`" if isinstance(last, str) else f"entry {last} of `{before[-1]}`"
 
 
-def problems_of(document: object, error: ValidationError) -> list[Problem]:
+def problems_of(document: object, error: ValidationError, root: type[Part] = TrainSpec) -> list[Problem]:
     """One problem for each of pydantic's errors, at the place in the document that was sent."""
     details = error.errors(include_url=False)
-    return [_problem(document, item) for item in details if not _follows(item, details)]
+    return [_problem(document, item, root) for item in details if not _follows(item, details)]
 
 
 def _follows(error: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
@@ -75,9 +77,9 @@ def _follows(error: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
     return error["type"] == "too_short" and any(loc[: len(place)] == place for loc in deeper)
 
 
-def _problem(document: object, error: ErrorDetails) -> Problem:
+def _problem(document: object, error: ErrorDetails, root: type[Part]) -> Problem:
     kind, context = error["type"], error.get("ctx", {})
-    at = _walk(document, error["loc"], context.get("at", ()))
+    at = _walk(document, error["loc"], context.get("at", ()), root)
     if kind == "missing":
         return _missing(at, str(error["loc"][-1]))
     if kind == "extra_forbidden":
@@ -113,11 +115,13 @@ def _other(at: Place, error: ErrorDetails) -> Problem:
     return _at(at, kind, sentence, context.get("expected"))
 
 
-def _walk(document: object, location: Sequence[str | int], further: Sequence[str | int]) -> Place:
+def _walk(
+    document: object, location: Sequence[str | int], further: Sequence[str | int], root: type[Part]
+) -> Place:
     path: list[str | int] = []
     node: Any = document
     owner: type[Part] | None = None
-    options: tuple[type[Part], ...] = (TrainSpec,)
+    options: tuple[type[Part], ...] = (root,)
     for step in location:
         if isinstance(step, str):
             if len(options) > 1:  # not a key: pydantic names the class it chose
@@ -131,7 +135,7 @@ def _walk(document: object, location: Sequence[str | int], further: Sequence[str
     for step in further:
         path.append(step)
         node = _child(node, step)
-    return Place(tuple(path), node, owner, options)
+    return Place(tuple(path), node, owner, options, root)
 
 
 def _tag(part: type[Part]) -> str:
@@ -169,7 +173,7 @@ def _missing(at: Place, key: str) -> Problem:
     if at.owner and issubclass(at.owner, Component):
         whose = at.owner.__name__
     else:
-        whose = f"`{at.path[-2]}`" if len(at.path) > 1 else "The spec"
+        whose = f"`{at.path[-2]}`" if len(at.path) > 1 else _capital(at.root.called)
     return _at(at, "missing_key", f"{whose} needs `{key}`, which is not there.", _purpose(at.owner, key))
 
 
@@ -179,7 +183,7 @@ def _purpose(owner: type[Part] | None, key: str) -> str:
 
 
 def _unknown_key(at: Place, key: str) -> Problem:
-    owner = at.owner or TrainSpec
+    owner = at.owner or at.root
     whose = owner.__name__ if issubclass(owner, Component) else _holder(at)
     if key in owner.refused:
         return _at(at, "refused_key", f"{whose} does not take `{key}`: {owner.refused[key]}.", "leave it out")
@@ -190,7 +194,7 @@ def _unknown_key(at: Place, key: str) -> Problem:
 
 def _holder(at: Place) -> str:
     keys = [step for step in at.path[:-1] if isinstance(step, str)]
-    return f"`{keys[-1]}`" if keys else "The spec"
+    return f"`{keys[-1]}`" if keys else _capital(at.root.called)
 
 
 def _group(at: Place) -> str:

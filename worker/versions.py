@@ -1,10 +1,10 @@
 """Dataset versions: arrays in a folder that is named by the SHA-256 of their content, written once.
 
-The digest runs over these bytes. For each of train/x, train/y, test/x, test/y: one line of JSON
-`[part, dtype, shape]`, where dtype is NumPy's little-endian code such as `<f4` or `|u1`, then the
-values in C order. After the parts: the schema as compact JSON with sorted keys, without `name` and
-without fields that have their default. So equal data under two names is one version, and a field that
-the schema gains later, if it has a default, leaves old digests valid.
+The digest runs over these bytes. For each of train/x, train/y, test/x, test/y, and train/w where the schema
+names a weight: one line of JSON `[part, dtype, shape]`, where dtype is NumPy's little-endian code such as
+`<f4` or `|u1`, then the values in C order. After the parts: the schema as compact JSON with sorted keys,
+without `name` and without fields that have their default. So equal data under two names is one version, and
+a field that the schema gains later, if it has a default, leaves old digests valid.
 """
 
 import hashlib
@@ -28,6 +28,8 @@ PARTS: Final = ("train/x", "train/y", "test/x", "test/y")
 
 Arrays = Mapping[str, NDArray[Any]]
 
+WEIGHTS: Final = "train/w"
+
 CHUNK_BYTES: Final = 16 * 2**20
 
 
@@ -50,9 +52,9 @@ class DamagedVersion(TrainshedError):
 def store_version(root: Path, schema: DatasetSchema, arrays: Arrays) -> str:
     """Write the arrays to `root`/datasets/<SHA-256> and return the SHA-256; what is there already stays.
 
-    `arrays` has one numeric array for each of PARTS, rows on axis 0. Raises SchemaMismatch.
+    `arrays` has one numeric array for each part, rows on axis 0. Raises SchemaMismatch.
     """
-    arrays = {part: _little_endian(arrays[part]) for part in PARTS}
+    arrays = {part: _little_endian(arrays[part]) for part in parts_of(schema)}
     if differences := differences_from(schema, arrays):
         raise SchemaMismatch(differences)
     sha256 = content_sha256(schema, arrays)
@@ -61,12 +63,20 @@ def store_version(root: Path, schema: DatasetSchema, arrays: Arrays) -> str:
     return sha256
 
 
+def parts_of(schema: DatasetSchema) -> tuple[str, ...]:
+    """The arrays that a version with this schema has."""
+    return PARTS if schema.weight is None else (*PARTS, WEIGHTS)
+
+
 def verify_version(root: Path, sha256: str) -> None:
     """Read the whole stored version again; raises DamagedVersion if it is not what its name says."""
     folder = _folder(root, sha256)
     try:
         schema = DatasetSchema.model_validate_json((folder / "schema.json").read_bytes())
-        arrays = {part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in PARTS}
+        arrays = {
+            part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in parts_of(schema)
+        }
     except (OSError, EOFError, ValueError, pydantic.ValidationError) as error:
         raise DamagedVersion(sha256, f"it cannot be read ({error}).") from error
     found = content_sha256(schema, arrays)
@@ -77,7 +87,7 @@ def verify_version(root: Path, sha256: str) -> None:
 def content_sha256(schema: DatasetSchema, arrays: Arrays) -> str:
     """The digest that this module's docstring defines."""
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in parts_of(schema):
         array = arrays[part]
         digest.update(json.dumps([part, array.dtype.str, list(array.shape)]).encode() + b"\n")
         for chunk in _chunks(array):
@@ -107,17 +117,20 @@ def differences_from(schema: DatasetSchema, arrays: Arrays) -> list[str]:
             differences.append(f"{part} holds values that are not finite numbers.")
         elif part.endswith("/y") and (stray := _stray_class(schema, array)) is not None:
             differences.append(f"{part} holds the class id {stray}, which has no class name.")
+        elif part == WEIGHTS and (array < 0).any():
+            differences.append(f"{part} holds negative weights.")
     return differences
 
 
 def _expected(schema: DatasetSchema) -> list[tuple[str, tuple[int, ...], str]]:
     features, target, rows = schema.features, schema.target, schema.rows
-    return [
+    expected = [
         ("train/x", (rows.train, *features.shape), features.dtype),
         ("train/y", (rows.train, *target.shape), target.dtype),
         ("test/x", (rows.test, *features.shape), features.dtype),
         ("test/y", (rows.test, *target.shape), target.dtype),
     ]
+    return expected if schema.weight is None else [*expected, (WEIGHTS, (rows.train,), "float32")]
 
 
 def _stray_class(schema: DatasetSchema, ids: NDArray[Any]) -> int | None:
@@ -146,7 +159,7 @@ def _write(folder: Path, schema: DatasetSchema, arrays: Arrays) -> None:
     with _temporary_folder(folder.parent) as temporary:
         (temporary / "train").mkdir(mode=0o755)
         (temporary / "test").mkdir(mode=0o700)
-        for part in PARTS:
+        for part in arrays:
             _write_array(temporary / f"{part}.npy", arrays[part])
         _write_schema(temporary / "schema.json", schema)
         for written in (temporary / "train", temporary / "test", temporary):

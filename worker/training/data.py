@@ -21,6 +21,8 @@ class Table:
 
     x: Array
     y: Array
+    w: Array | None = None
+    """The dataset's own weight of each row, float32; None where it has none."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -45,13 +47,20 @@ def open_sealed(folder: Path, schema: DatasetSchema) -> Table:
 
 
 def _opened(folder: Path, schema: DatasetSchema, rows: int) -> Table:
-    table = Table(_mapped(folder / "x.npy"), _mapped(folder / "y.npy"))
+    has_weights = schema.weight is not None and folder.name == "train"
+    table = Table(
+        _mapped(folder / "x.npy"),
+        _mapped(folder / "y.npy"),
+        _mapped(folder / "w.npy") if has_weights else None,
+    )
     expected = ((rows, *schema.features.shape), (rows, *schema.target.shape))
     if (table.x.shape, table.y.shape) != expected:
         raise BadData(
             f"The {folder.name} part of dataset {schema.name} holds arrays of shape {table.x.shape} and "
             f"{table.y.shape}; its schema says {expected[0]} and {expected[1]}."
         )
+    if table.w is not None and table.w.shape != (rows,):
+        raise BadData(f"Dataset {schema.name} has {table.w.shape} weights for {rows} training rows.")
     _check_class_ids(table.y, schema)
     return table
 
@@ -138,6 +147,15 @@ def _shares(sizes: RowIds, total: int, random: np.random.RandomState) -> RowIds:
         shares[lucky] += 1
         left -= len(lucky)
     return shares.astype(np.int64)
+
+
+def weights_of(table: Table, class_weights: dict[int, float] | None) -> npt.NDArray[np.float32] | None:
+    """What each row weighs in the loss: its own weight times its class's; None where all weigh the same."""
+    by_class = None if class_weights is None else class_weights_of(table.y, class_weights)
+    own = None if table.w is None else np.asarray(table.w, np.float32)
+    if by_class is None or own is None:
+        return by_class if own is None else own
+    return own * by_class
 
 
 def class_weights_of(y: Array, weights: dict[int, float]) -> npt.NDArray[np.float32]:
