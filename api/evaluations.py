@@ -1,11 +1,12 @@
 """Evaluations of a finished job's model."""
 
-from flask import Blueprint
+from flask import Blueprint, request
 from pydantic import Field, ValidationInfo, field_validator
 
 from api.contract import Body, contract
 from api.parts import caller, parts
-from services import answers, evaluations, results
+from api.repeats import KEY_HEADER, request_key
+from services import answers, errands, evaluations, results
 from services.broker import HOUSEKEEPING_QUEUE
 from services.states import Split
 
@@ -27,23 +28,22 @@ class EvaluationRequest(Body):
     @classmethod
     def _a_look_has_a_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
         if info.data.get("split") is Split.TEST and not (reason or "").strip():
-            raise ValueError(
-                "The test split is sealed: each look is written down with a reason, and none came. "
-                'Send one, such as {"split": "test", "reason": "final figure for the report"}'
-            )
+            raise ValueError(errands.LOOK_WITHOUT_REASON)
         return reason
 
 
 @blueprint.post("")
-@contract("Ask for an evaluation", {202: answers.Evaluation}, body=EvaluationRequest)
+@contract("Ask for an evaluation", {202: answers.Evaluation}, body=EvaluationRequest, headers=KEY_HEADER)
 def ask(job_id: str, body: EvaluationRequest) -> tuple[answers.Evaluation, int, dict[str, str]]:
     """202 and a Location to look at; a look at the test split is in the ledger from now on."""
+    key = request_key(request.path.encode(), request.get_data())
     with parts().store.writes.begin() as session:
-        id_ = evaluations.ask(session, job_id, caller().id, body.split, body.reason)
-    parts().doorbell.ring(HOUSEKEEPING_QUEUE)
+        asked = evaluations.ask(session, job_id, caller().id, body.split, body.reason, key)
+    if asked.is_new:
+        parts().doorbell.ring(HOUSEKEEPING_QUEUE)
     with parts().store.reads.begin() as session:
-        answer = results.evaluation(session, job_id, id_)
-    return answer, 202, {"Location": f"/v1/jobs/{job_id}/evaluations/{id_}"}
+        answer = results.evaluation(session, job_id, asked.id)
+    return answer, 202, {"Location": f"/v1/jobs/{job_id}/evaluations/{asked.id}"}
 
 
 @blueprint.get("")

@@ -36,21 +36,22 @@ def main() -> None:
         with (Path(folder) / "up.log").open("wb") as log:
             service = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
         try:
-            client = _ready_client(home, port)
+            client = ready_client(home, port)
             measured = [_run(client, number) for number in range(jobs)]
-            report = {"machine": _machine(), "jobs": _summary(measured), "memory_mb": _memory(service.pid)}
+            report = {"machine": machine(), "jobs": _summary(measured), "memory_mb": _memory(service.pid)}
         finally:
             service.send_signal(signal.SIGTERM)
             service.wait()
     _print(report)
 
 
-def _ready_client(home: Path, port: int) -> Client:
+def ready_client(home: Path, port: int) -> Client:
+    """Wait until jobs could start and iris is there."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if (home / "key").exists():
             client = Client(f"http://127.0.0.1:{port}", (home / "key").read_text().strip())
-            if client.missing() is None and client.dataset("iris")["state"] == "ready":
+            if client.missing() is None and client.datasets.get("iris")["state"] == "ready":
                 return client
         time.sleep(0.5)
     raise SystemExit(f"the service was not ready within {READY_SECONDS} s")
@@ -80,14 +81,15 @@ def _memory(pid: int) -> dict[str, float]:
     sizes: dict[str, float] = {}
     for child in _family(pid):
         words = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        pss = [
-            line
-            for line in Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
-            if line.startswith("Pss:")
-        ]
         name = _name(words)
-        sizes[name] = sizes.get(name, 0.0) + int(pss[0].split()[1]) / 1024
+        sizes[name] = sizes.get(name, 0.0) + pss_mb(child)
     return dict(sorted(sizes.items()))
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional set size of one process in MB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
 def _name(command_line: str) -> str:
@@ -95,7 +97,7 @@ def _name(command_line: str) -> str:
         "trainshed.warden": "up",
         "trainshed up": "up",
         "maxmemory-policy": "valkey",
-        "gunicorn": "api",
+        "-m api": "api",
         "worker train": "train worker",
         "worker housekeeping": "housekeeping worker",
         "forkserver": "forkserver (TensorFlow)",
@@ -117,7 +119,9 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    """What the figures depend on."""
     return {
         "cpus": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],

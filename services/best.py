@@ -1,5 +1,6 @@
 """Which epoch is the best so far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Monitor:
         return cls(stopping["monitor"], rises)
 
     def better(
-        self, best: dict[str, Any] | None, epoch: int, metrics: dict[str, float]
+        self, best: dict[str, Any] | None, epoch: int, metrics: Mapping[str, float | None]
     ) -> dict[str, Any] | None:
         """The best after one more epoch. One that lacks the metric, or has NaN there, changes nothing."""
         value = metrics.get(self.metric)

@@ -31,10 +31,11 @@ _PLAIN_WORDS = {
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_document(body: bytes, content_type: str | None, *, limit: int) -> Any:
+def read_document(body: bytes, content_type: str | None, *, limit: int, most_values: int = MAX_NODES) -> Any:
     """The body as dicts with text keys, lists, text, numbers, booleans and None. Raises DocumentUnreadable.
 
-    `limit` is in bytes. Without a content type a body that begins with `{` is JSON, any other YAML.
+    `limit` is in bytes; YAML holds MAX_NODES values at most. Without a content type a body that begins
+    with `{` is JSON, any other YAML.
     """
     if len(body) > limit:
         raise DocumentUnreadable(
@@ -42,7 +43,7 @@ def read_document(body: bytes, content_type: str | None, *, limit: int) -> Any:
         )
     text = _decoded(body)
     document = _read_json(text) if _is_json(text, content_type) else _read_yaml(text)
-    check_plain(document)
+    check_plain(document, most_values)
     return document
 
 
@@ -218,15 +219,15 @@ def _number_or_text(text: str) -> float | int | str:
     return _finite(text) if _NUMBER.fullmatch(text) else text
 
 
-def check_plain(document: Any) -> None:
+def check_plain(document: Any, most_values: int = MAX_NODES) -> None:
     """Raise DocumentUnreadable for what is too large, too deep, or holds text that cannot be stored."""
     nodes = 0
     waiting: list[tuple[Any, int]] = [(document, 0)]
     while waiting:
         node, depth = waiting.pop()
         nodes += 1
-        if nodes > MAX_NODES:
-            raise _too_many()
+        if nodes > most_values:
+            raise _too_many(most_values)
         if isinstance(node, dict | list):
             if depth == MAX_DEPTH:
                 raise _too_deep()
@@ -252,8 +253,8 @@ def _place(mark: Any) -> tuple[int | None, int | None]:
     return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
-def _too_many() -> DocumentUnreadable:
-    return DocumentUnreadable("too_many_values", f"The document holds more than {MAX_NODES:,} values.")
+def _too_many(most_values: int = MAX_NODES) -> DocumentUnreadable:
+    return DocumentUnreadable("too_many_values", f"The document holds more than {most_values:,} values.")
 
 
 def _too_deep(event: yaml.Event | None = None) -> DocumentUnreadable:

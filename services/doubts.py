@@ -102,10 +102,17 @@ def _out_of_reach(case: Case) -> Iterator[str]:
     dense, target = case.spec.model.layers[-1], case.schema.target
     if not isinstance(dense, Dense) or target.minimum is None or target.maximum is None:
         return
+    least, most = target.minimum, target.maximum
+    way = case.spec.preprocessing.target_scaling
+    if way == "min_max":
+        least, most = 0.0, 1.0
+    elif way == "standardize":
+        # Their mean is 0: whatever the extremes are, some lie below and some above.
+        least, most = -1.0, 1.0
     low, high = RANGES.get(dense.activation, (-math.inf, math.inf))
-    if target.minimum < low or target.maximum > high:
+    if least < low or most > high:
         yield (
-            f"Targets go from {target.minimum:g} to {target.maximum:g}, "
+            f"Targets go from {least:g} to {most:g}{', scaled' if way else ''}, "
             f"but {dense.activation} gives values from {low:g} to {high:g} only."
         )
 

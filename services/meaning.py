@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.layers import Dense, Layer, Normalization
-from services.losses import Loss, ProbabilityLoss, SparseCategoricalCrossentropy, Truth
+from services.losses import (
+    Loss,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    ProbabilityLoss,
+    SparseCategoricalCrossentropy,
+    Truth,
+)
 from services.metrics import AUC, Accuracy, Metric
 from services.problems import Problem, pointer_to
 from services.schema import DatasetSchema, Task
@@ -346,12 +353,28 @@ def _auc(metric: AUC, outputs: int, pointer: str) -> Iterator[Problem]:
         yield Problem("out_of_range", f"{pointer}/label_weights", message, expected="multi_label: true")
 
 
+def _target_scaling(case: Case) -> Iterator[Problem]:
+    way, loss = case.spec.preprocessing.target_scaling, case.spec.compile.loss
+    pointer = "/preprocessing/target_scaling"
+    if way is None:
+        return
+    if case.truth is not Truth.NUMBERS:
+        message = f"`target_scaling` scales amounts, and {case.targets}."
+        yield Problem("target_scaling_without_numbers", pointer, message, way, "null")
+    elif way == "standardize" and isinstance(loss, MeanSquaredLogarithmicError | Poisson):
+        message = (
+            f"{snake_case(loss.type)} takes no negative targets, and standardized ones are half negative."
+        )
+        yield Problem("loss_does_not_fit", pointer, message, way, "min_max, or null")
+
+
 RULES_OF_DATA: tuple[Callable[[Case], Iterator[Problem]], ...] = (
     _loss,
     _validation,
     _class_weight,
     _test_split,
     _metrics,
+    _target_scaling,
 )
 
 

@@ -20,6 +20,7 @@ MAX_PARAMETERS = 50_000_000
 MAX_BATCH_SIZE = 65_536
 MAX_EPOCHS = 10_000
 MAX_METRICS = 32
+MAX_LABELS = 32
 MAX_ROWS = 2**53
 MAX_SEED = 2**32 - 1
 # Names in the history's CSV and in MLflow's runs that are not metrics of Keras.
@@ -93,10 +94,18 @@ class SplitSpec(Part):
     validation: ValidationSplit | None = None
 
 
+TargetScalingName = Literal["standardize", "min_max"]
+
+
 class Preprocessing(Part):
-    """What happens to inputs before the first layer; it is part of the saved model."""
+    """What happens to inputs before the first layer, as part of the saved model, and to targets."""
 
     scale: Number | None = Field(default=None, description="Inputs are divided by it.")
+    target_scaling: TargetScalingName | None = Field(
+        default=None,
+        description="Regression only: targets are brought to mean 0 and standard deviation 1, or to 0 to 1, "
+        "by the training rows. Metrics are in these units; predictions are in the targets' own.",
+    )
 
     @model_validator(mode="after")
     def _scale_is_not_zero(self) -> Self:
@@ -285,7 +294,7 @@ class TrainSpec(Part):
         description="Splits the finished model is evaluated on. If left out: validation, where there is one.",
     )
     seed: Seed | None = Field(default=None, description="Drawn at submit if left out, and always given back.")
-    labels: dict[LabelKey, LabelValue] = Field(default={}, max_length=32)
+    labels: dict[LabelKey, LabelValue] = Field(default={}, max_length=MAX_LABELS)
 
     @property
     def dataset_name(self) -> str:

@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services import evaluations, results
-from services.errors import Conflict, LeaseLost, NotFound
-from services.evaluations import EvaluationLease
+from services import errands, evaluations, results
+from services.errands import ErrandLease
+from services.errors import Conflict, KeyReused, LeaseLost, NotFound
+from services.jobs import Request
 from services.models import Evaluation, Job, Look
 from services.states import EvaluationState, Split
 from services.store import Store, now_ms
@@ -16,7 +17,7 @@ from tests.builders import make_claim, make_owner, make_success
 
 
 def ask(session: Session, job_id: str, split: Split = Split.TEST, owner: str = "ada") -> str:
-    return evaluations.ask(session, job_id, make_owner(session, owner).id, split, f"{owner} is curious")
+    return evaluations.ask(session, job_id, make_owner(session, owner).id, split, f"{owner} is curious").id
 
 
 def age(session: Session) -> None:
@@ -24,7 +25,7 @@ def age(session: Session) -> None:
     session.execute(update(Evaluation).values(lease_until=now_ms() - 1))
 
 
-def claim(session: Session) -> EvaluationLease:
+def claim(session: Session) -> ErrandLease:
     found = evaluations.claim(session, "housekeeping@here", 60)
     assert found is not None
     return found.lease
@@ -109,7 +110,7 @@ def test_a_claim_holds_what_the_process_needs(store: Store) -> None:
         id_ = ask(session, job.lease.job_id)
         found = evaluations.claim(session, "housekeeping@here", 60)
     assert found is not None
-    assert found.lease == EvaluationLease(id_, 1)
+    assert found.lease == ErrandLease(Evaluation, id_, 1)
     assert (found.job_id, found.split, found.model_sha256) == (job.lease.job_id, Split.TEST, "e" * 64)
     assert (found.spec, found.dataset_version) == (job.spec, job.dataset_version)
 
@@ -118,7 +119,7 @@ def test_the_oldest_is_claimed_first_and_each_once(store: Store) -> None:
     with store.writes.begin() as session:
         job_id = make_success(session).lease.job_id
         asked = [ask(session, job_id, Split.TRAIN) for _ in range(3)]
-        taken = [claim(session).evaluation_id for _ in asked]
+        taken = [claim(session).id for _ in asked]
         assert taken == sorted(asked)
         assert evaluations.claim(session, "housekeeping@here", 60) is None
 
@@ -133,7 +134,7 @@ def test_two_claimers_at_once_take_different_evaluations(store: Store) -> None:
     def take() -> None:
         for _ in range(2):
             with store.writes.begin() as session:
-                taken.append(claim(session).evaluation_id)
+                taken.append(claim(session).id)
 
     threads = [Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -164,29 +165,29 @@ def test_an_evaluation_whose_process_was_lost_is_claimed_again_with_a_new_fence(
         old = claim(session)
         age(session)
         new = claim(session)
-    assert new == EvaluationLease(old.evaluation_id, 2)
+    assert new == ErrandLease(Evaluation, old.id, 2)
     writes = (
-        lambda session: evaluations.beat(session, old, 60),
+        lambda session: errands.beat(session, old, 60),
         lambda session: evaluations.succeed(session, old, {"loss": 0.0}, 30),
-        lambda session: evaluations.fail(session, old, "no"),
-        lambda session: evaluations.give_back(session, old, "no"),
+        lambda session: errands.fail(session, old, "no"),
+        lambda session: errands.give_back(session, old, "no"),
     )
     for write in writes:
         with pytest.raises(LeaseLost), store.writes.begin() as session:
             write(session)
     with store.reads.begin() as session:
-        assert state_of(session, new.evaluation_id) is EvaluationState.RUNNING
+        assert state_of(session, new.id) is EvaluationState.RUNNING
 
 
 def test_three_lost_processes_make_a_failure(store: Store) -> None:
     with store.writes.begin() as session:
         id_ = ask(session, make_success(session).lease.job_id)
-        for _ in range(evaluations.MOST_ATTEMPTS):
-            assert evaluations.abandon(session) == 0
+        for _ in range(errands.MOST_ATTEMPTS):
+            assert errands.abandon(session, Evaluation) == 0
             claim(session)
             age(session)
         assert evaluations.claim(session, "housekeeping@here", 60) is None
-        assert evaluations.abandon(session) == 1
+        assert errands.abandon(session, Evaluation) == 1
     with store.reads.begin() as session:
         row = session.get_one(Evaluation, id_)
     assert (row.state, row.detail) == (EvaluationState.FAILED, "Its process was lost 3 times.")
@@ -197,8 +198,8 @@ def test_three_processes_that_were_seen_to_die_make_a_failure(store: Store) -> N
     with store.writes.begin() as session:
         id_ = ask(session, make_success(session).lease.job_id)
         states = []
-        for _ in range(evaluations.MOST_ATTEMPTS):
-            evaluations.give_back(session, claim(session), "It was killed by signal 9.")
+        for _ in range(errands.MOST_ATTEMPTS):
+            errands.give_back(session, claim(session), "It was killed by signal 9.")
             states.append(state_of(session, id_))
     assert states == [EvaluationState.QUEUED, EvaluationState.QUEUED, EvaluationState.FAILED]
 
@@ -208,7 +209,53 @@ def test_a_worker_that_comes_back_gives_up_what_it_held(store: Store) -> None:
         ask(session, make_success(session).lease.job_id)
         first = claim(session)
         assert evaluations.claim(session, "housekeeping@here", 60) is None
-        assert evaluations.release_all(session, "housekeeping@there") == 0
-        assert evaluations.release_all(session, "housekeeping@here") == 1
+        assert errands.release_all(session, Evaluation, "housekeeping@there") == 0
+        assert errands.release_all(session, Evaluation, "housekeeping@here") == 1
         second = claim(session)
-    assert (second.evaluation_id, second.fence) == (first.evaluation_id, first.fence + 1)
+    assert (second.id, second.fence) == (first.id, first.fence + 1)
+
+
+def test_the_same_key_asks_once(store: Store) -> None:
+    request, other = Request("k", "1" * 64), Request("k", "2" * 64)
+    with store.writes.begin() as session:
+        job_id, owner = make_success(session).lease.job_id, make_owner(session).id
+        first = evaluations.ask(session, job_id, owner, Split.TEST, "report", request)
+        again = evaluations.ask(session, job_id, owner, Split.TEST, "report", request)
+        assert (first.is_new, again.is_new, again.id) == (True, False, first.id)
+        assert evaluations.ask(
+            session, job_id, make_owner(session, "bob").id, Split.TEST, "x", request
+        ).is_new
+    with pytest.raises(KeyReused), store.writes.begin() as session:
+        evaluations.ask(session, job_id, owner, Split.TRAIN, None, other)
+    with store.reads.begin() as session:
+        assert len(session.scalars(select(Look)).all()) == 2
+
+
+def test_parallel_requests_with_one_key_ask_once(store: Store) -> None:
+    with store.writes.begin() as session:
+        job_id, owner = make_success(session).lease.job_id, make_owner(session).id
+    barrier, asked = Barrier(4), []
+
+    def ask_too() -> None:
+        barrier.wait()
+        with store.writes.begin() as session:
+            wish = evaluations.ask(session, job_id, owner, Split.TEST, "report", Request("k", "1" * 64))
+        asked.append(wish)
+
+    threads = [Thread(target=ask_too) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len({wish.id for wish in asked}) == 1
+    assert [wish.is_new for wish in asked].count(True) == 1
+    with store.reads.begin() as session:
+        assert len(session.scalars(select(Look)).all()) == 1
+
+
+def test_an_interrupted_try_does_not_count(store: Store) -> None:
+    with store.writes.begin() as session:
+        id_ = ask(session, make_success(session).lease.job_id)
+        for _ in range(errands.MOST_ATTEMPTS + 1):
+            errands.interrupt(session, claim(session))
+        assert state_of(session, id_) is EvaluationState.QUEUED

@@ -41,6 +41,7 @@ FORM: list[tuple[Any, str, str]] = [
     (make_document(dataset=GONE), "missing_key", "/dataset"),
     (make_document(compile__loss=GONE), "missing_key", "/compile/loss"),
     (make_document(fit__epoch=30), "unknown_key", "/fit/epoch"),
+    (make_document(preprocessing__target_scaling="log"), "unknown_name", "/preprocessing/target_scaling"),
     (make_document(preprocessing__scale=1e-310), "out_of_range", "/preprocessing/scale"),
     (make_document(fit__class_weight={"0": 1e308}), "out_of_range", "/fit/class_weight/0"),
     (make_document(labels={"a:b": "c"}), "bad_text", "/labels/a:b"),
@@ -177,7 +178,20 @@ ALONE: list[tuple[Any, str, str]] = [
     ),
 ]
 
+SCALING = "/preprocessing/target_scaling"
 WITH_DATA = [
+    (
+        make_document(preprocessing__target_scaling="min_max"),
+        IMAGES,
+        "target_scaling_without_numbers",
+        SCALING,
+    ),
+    (
+        make_document(HOUSING, preprocessing__target_scaling="standardize", compile__loss="poisson"),
+        HOUSES,
+        "loss_does_not_fit",
+        SCALING,
+    ),
     (make_document(model__layers__3__units=9), IMAGES, "units_do_not_match", f"{LAST}/units"),
     (make_document(compile__loss="categorical_crossentropy"), IMAGES, "loss_does_not_fit", "/compile/loss"),
     (make_document(), ONE_HOT, "loss_does_not_fit", "/compile/loss"),
@@ -444,6 +458,13 @@ def test_pointers_escape_slashes_and_tildes() -> None:
         ),
         (make_document(HOUSING), make_housing(train=20), "single step"),
         (make_document(HOUSING, model__layers__2__activation="sigmoid"), HOUSES, "values from 0 to 1 only"),
+        (
+            make_document(
+                HOUSING, model__layers__2__activation="relu", preprocessing__target_scaling="standardize"
+            ),
+            HOUSES,
+            "Targets go from -1 to 1, scaled",
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_a_warning(document: Any, schema: DatasetSchema, words: str) -> None:
@@ -454,6 +475,13 @@ def test_what_is_probably_not_meant_is_a_warning(document: Any, schema: DatasetS
 @pytest.mark.parametrize("schema", [IMAGES, None])
 def test_a_sound_spec_has_neither_problems_nor_warnings(schema: DatasetSchema | None) -> None:
     assert warnings(check(make_document(), schema), schema) == []
+
+
+def test_scaled_targets_may_be_in_reach_of_an_activation() -> None:
+    document = make_document(
+        HOUSING, model__layers__2__activation="sigmoid", preprocessing__target_scaling="min_max"
+    )
+    assert warnings(check(document, HOUSES), HOUSES) == []
 
 
 def test_entries_that_are_wrong_are_not_missing_as_well() -> None:

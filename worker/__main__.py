@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
     worker_shutting_down.connect(on_shutting_down, weak=False)
     try:
-        app.worker_main(worker_arguments(worker.queue, worker.concurrency))
+        app.worker_main(worker_arguments(worker.queues, worker.concurrency))
     finally:
         worker.stop()
         worker.leave()
@@ -58,6 +58,9 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # A receiver here keeps Celery from setting logging up again in its own way.
     setup_logging.connect(lambda **_: None, weak=False)
+    # Two lines for each ring would bury the others.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # It warns that messages could run code as root; ours are JSON without content.
     warnings.simplefilter("ignore", SecurityWarning)
 

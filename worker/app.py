@@ -1,5 +1,7 @@
 """The Celery application: each option with its reason."""
 
+from collections.abc import Sequence
+
 from celery import Celery
 
 from services.broker import WORKER_TRANSPORT
@@ -34,7 +36,7 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
-def worker_arguments(queue: str, concurrency: int) -> list[str]:
+def worker_arguments(queues: Sequence[str], concurrency: int) -> list[str]:
     """The command line of one worker process."""
     return [
         "--quiet",
@@ -42,7 +44,7 @@ def worker_arguments(queue: str, concurrency: int) -> list[str]:
         # Slots supervise processes: that is waiting, and a signal reaches all slots through one flag.
         "--pool=threads",
         f"--concurrency={concurrency}",
-        f"--queues={queue}",
+        f"--queues={','.join(queues)}",
         # Workers need not know each other; each of these adds traffic and has had reconnect bugs.
         "--without-gossip",
         "--without-mingle",

@@ -1,12 +1,13 @@
 """Where a trainer process begins. TensorFlow is imported below, after the process has been set up for it."""
 
 import os
+import queue
 import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
 
-from worker.events import STOP, Device, Event, decode_order, encode
+from worker.events import STOP, Device, Event, PredictRequest, decode_order, decode_request, encode
 
 WARM, COLD = b"warm", b"cold"
 SUPERVISOR_IS_GONE = 70
@@ -14,12 +15,13 @@ SUPERVISOR_IS_GONE = 70
 
 
 class Line:
-    """The trainer's end of the pipe: events go out, the wish to stop comes in."""
+    """The trainer's end of the pipe: events go out, requests and the wish to stop come in."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sending = threading.Lock()
         self._stop = threading.Event()
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._is_over = False
 
     @property
@@ -28,8 +30,14 @@ class Line:
         return self._stop.is_set()
 
     def ask_to_stop(self) -> None:
-        """Stop at the next chunk."""
+        """Stop at the next chunk, or instead of the next request."""
         self._stop.set()
+        self._requests.put(None)
+
+    def next_request(self) -> PredictRequest | None:
+        """Wait for a request; None if a stop was asked for."""
+        message = self._requests.get()
+        return None if message is None else decode_request(message)
 
     def send(self, event: Event) -> None:
         """Tell the supervisor; a trainer that nobody listens to ends at once."""
@@ -59,6 +67,8 @@ class Line:
                 os._exit(0 if self._is_over else SUPERVISOR_IS_GONE)
             if message == STOP:
                 self.ask_to_stop()
+            else:
+                self._requests.put(message)
 
 
 def main(connection: Connection, log: Connection, order: bytes) -> None:

@@ -3,8 +3,9 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from services import artifacts, evaluations
+from services import artifacts, errands, evaluations
 from services.errors import LeaseLost
 from services.evaluations import EvaluationClaim
 from services.settings import Settings
@@ -58,8 +59,14 @@ def _order(desk: Desk, claim: EvaluationClaim) -> events.EvaluateOrder:
         job_dir=str(artifacts.job_folder(root, claim.job_id)),
         model=events.ModelFile(path=str(artifacts.model_file(root, claim.job_id)), sha256=claim.model_sha256),
         split=claim.split,
+        target_scaling=scaling_of(claim.target_scaling),
         device=DEVICE,
     )
+
+
+def scaling_of(stored: dict[str, Any] | None) -> events.TargetScaling | None:
+    """How the job's targets are scaled, as SQL holds it."""
+    return None if stored is None else events.TargetScaling(**stored)
 
 
 def _listen(desk: Desk, claim: EvaluationClaim, trainer: Trainer) -> None:
@@ -72,14 +79,12 @@ def _listen(desk: Desk, claim: EvaluationClaim, trainer: Trainer) -> None:
         if time.monotonic() - beat_at >= desk.settings.heartbeat_seconds:
             beat_at = time.monotonic()
             with desk.store.writes.begin() as session:
-                evaluations.beat(session, claim.lease, desk.settings.lease_seconds)
+                errands.beat(session, claim.lease, desk.settings.lease_seconds)
     with desk.store.writes.begin() as session:
         match verdict:
             case events.Finished(evaluations=[result]):
-                evaluations.succeed(session, claim.lease, finite(result.metrics), result.rows)
+                evaluations.succeed(session, claim.lease, finite(result.metrics), result.rows, result.outcome)
             case events.Failed(message=message):
-                evaluations.fail(session, claim.lease, message)
+                errands.fail(session, claim.lease, message)
             case _:
-                evaluations.give_back(
-                    session, claim.lease, f"Its process ended without a word ({trainer.end})."
-                )
+                errands.give_back(session, claim.lease, f"Its process ended without a word ({trainer.end}).")

@@ -54,6 +54,16 @@ class SplitMetrics:
     split: Split
     metrics: Metrics
     rows: int
+    outcome: dict[str, Any] | None = None
+    """services.answers.Outcome as JSON."""
+
+
+@dataclass(frozen=True)
+class TargetScaling:
+    """How a model's outputs become targets in their own units: output x scale + offset, one each a target."""
+
+    offset: list[float]
+    scale: list[float]
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,21 @@ class Finished(Event):
     model: SavedModel | None = None
     engine: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    target_scaling: TargetScaling | None = None
+
+
+@dataclass(frozen=True)
+class Predicted(Event):
+    """The answer to one request; a row is a services.answers.Predicted as JSON.
+
+    `problems` instead of rows: services.answers.DataProblem as JSON; `why`: it cannot be done.
+    """
+
+    event: ClassVar[str] = "predicted"
+    number: int
+    rows: list[dict[str, Any]] | None = None
+    problems: list[dict[str, Any]] | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +171,17 @@ class Failed(Event):
 
 type_of_event: dict[str, type[Event]] = {
     kind.event: kind
-    for kind in (Ready, Resumed, CheckpointSkipped, Progress, EpochEnded, Finished, Stopped, Failed)
+    for kind in (
+        Ready,
+        Resumed,
+        CheckpointSkipped,
+        Progress,
+        EpochEnded,
+        Finished,
+        Predicted,
+        Stopped,
+        Failed,
+    )
 }
 _readers = {name: pydantic.TypeAdapter(kind) for name, kind in type_of_event.items()}
 
@@ -215,6 +250,8 @@ class TrainOrder(Paper):
     dataset: DatasetPlace
     job_dir: str
     checkpoints: list[CheckpointFile] = []
+    best: BestEpoch | None = None
+    """The best epoch that these checkpoints cover, by this spec's monitor."""
     device: Device = Device()
 
 
@@ -228,10 +265,38 @@ class EvaluateOrder(Paper):
     job_dir: str
     model: ModelFile
     split: Split
+    target_scaling: TargetScaling | None = None
     device: Device = Device()
 
 
-Order = TrainOrder | EvaluateOrder
+class PredictOrder(Paper):
+    """Load a finished job's model and answer requests until told to stop."""
+
+    kind: Literal["predict"] = "predict"
+    job: str
+    spec: dict[str, Any]
+    dataset: DatasetPlace
+    model: ModelFile
+    target_scaling: TargetScaling | None = None
+    device: Device = Device()
+
+
+class PredictRequest(Paper):
+    """One request to a process that carries out a predict order: rows come in one of three ways."""
+
+    number: int
+    instances: list[Any] | None = None
+    """As people sent them."""
+    inputs: str | None = None
+    """A .npy file of inputs."""
+    split: Split | None = None
+    rows: list[int] | None = None
+    """Positions in the split; None: all of it."""
+    top_k: int | None = None
+    thresholds: float | dict[str, float] | None = None
+
+
+Order = TrainOrder | EvaluateOrder | PredictOrder
 _orders: pydantic.TypeAdapter[Order] = pydantic.TypeAdapter(Order)
 
 
@@ -243,6 +308,16 @@ def encode_order(order: Order) -> bytes:
 def decode_order(message: bytes) -> Order:
     """The order in a document. Raises ValueError (pydantic's ValidationError) for anything else."""
     return _orders.validate_python(json.loads(message))
+
+
+def encode_request(request: PredictRequest) -> bytes:
+    """One request as one message."""
+    return request.model_dump_json().encode()
+
+
+def decode_request(message: bytes) -> PredictRequest:
+    """The request in a message. Raises ValueError (pydantic's ValidationError) for anything else."""
+    return PredictRequest.model_validate_json(message)
 
 
 STOP = b'{"command": "stop"}'

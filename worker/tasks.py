@@ -6,7 +6,7 @@ from collections.abc import Callable
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from services.broker import HOUSEKEEPING_QUEUE, TASKS, TRAIN_QUEUE
+from services.broker import HOUSEKEEPING_QUEUE, PREDICTION_QUEUE, TASKS, TRAIN_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,11 @@ def answer_train_doorbell(app: Celery, look: Callable[[], None]) -> None:
 def answer_housekeeping_doorbell(app: Celery, wake: Callable[[], None]) -> None:
     """Ring, and the loops do their next step at once."""
     app.task(name=TASKS[HOUSEKEEPING_QUEUE])(wake)
+
+
+def answer_prediction_doorbell(app: Celery, wake: Callable[[], None]) -> None:
+    """Ring, and the loop of predictions, no other, does its next step at once."""
+    app.task(name=TASKS[PREDICTION_QUEUE])(wake)
 
 
 def make_ring(app: Celery, queue: str) -> Callable[[], None]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class TrainWorker:
     """One process's slots."""
 
-    queue = TRAIN_QUEUE
+    queues = (TRAIN_QUEUE,)
 
     def __init__(self, settings: Settings, store: Store, name: str) -> None:
         self._slots = make_slots(find_gpus(), settings.slots)

@@ -13,11 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from worker import entry
-from worker.events import STOP, Event, Order, decode, encode_order
+from worker.events import STOP, Event, Order, PredictRequest, decode, encode_order, encode_request
 
 # Modules of a trainer, imported once in the forkserver. A name that does not exist is passed over in silence.
 PRELOAD = ["tensorflow", "keras", "worker.training.trainer"]
 LARGEST_LOG = 1_000_000
+EXIT_CODE_SECONDS = 5.0
 # Variables that the forkserver and its trainers may know; secrets are not among them.
 KEPT_VARIABLES = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
@@ -89,15 +90,19 @@ class Trainer:
     @property
     def is_gone(self) -> bool:
         """Whether the process ended and all that it said was read."""
-        return self._has_ended and self._pipe not in self._open
+        return self.has_ended and self._pipe not in self._open
 
     @property
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """Whether the process ended; something that it said may be unread."""
         return self._life is None or bool(wait([self._life], 0))
 
     @property
     def end(self) -> str:
         """How the process ended, for people."""
+        if self.has_ended:
+            # The forkserver tells the exit code a moment later.
+            self._process.join(EXIT_CODE_SECONDS)
         code = self._process.exitcode
         if code is None:
             return "still running"
@@ -111,9 +116,17 @@ class Trainer:
             # It ended meanwhile, which the next look at it tells.
             return
 
+    def request(self, request: PredictRequest) -> None:
+        """Ask a trainer with a predict order; it answers with a Predicted event."""
+        try:
+            self._pipe.send_bytes(encode_request(request))
+        except OSError:
+            # As above.
+            return
+
     def kill(self) -> None:
         """End it at once."""
-        if self._life is not None and not self._has_ended:
+        if self._life is not None and not self.has_ended:
             signal.pidfd_send_signal(self._life, signal.SIGKILL)
 
     def close(self) -> None:
@@ -173,6 +186,14 @@ class Trainers:
     @contextmanager
     def start(self, order: Order, log_path: Path) -> Iterator[Trainer]:
         """A trainer at work on an order; whatever happens, its process is gone afterwards."""
+        trainer = self.open(order, log_path)
+        try:
+            yield trainer
+        finally:
+            trainer.close()
+
+    def open(self, order: Order, log_path: Path) -> Trainer:
+        """A trainer at work on an order; the caller closes it."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
         mine, theirs = self._context.Pipe()
         output, its_output = self._context.Pipe(duplex=False)
@@ -184,8 +205,4 @@ class Trainers:
         # Held open here, they would hide the trainer's end from the reads above.
         theirs.close()
         its_output.close()
-        trainer = Trainer(process, mine, output, log_path)
-        try:
-            yield trainer
-        finally:
-            trainer.close()
+        return Trainer(process, mine, output, log_path)

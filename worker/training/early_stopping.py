@@ -57,7 +57,7 @@ class Stopper:
         """Take in an epoch's metrics; afterwards `has_stopped` says whether it was the last."""
         rule = self.rule
         value = self._monitored(metrics)
-        if epoch < rule.start_from_epoch:
+        if not self.counts(epoch):
             return
         if rule.restore_best_weights and self.best_weights is None:
             self.best_weights, self.best_epoch = weights(), epoch
@@ -70,6 +70,10 @@ class Stopper:
                 self.wait = 0
         elif self.wait >= rule.patience and epoch > 0:
             self.has_stopped = True
+
+    def counts(self, epoch: int) -> bool:
+        """Whether this epoch is watched already."""
+        return epoch >= self.rule.start_from_epoch
 
     def _improves(self, value: float, than: float | None) -> bool:
         return is_better(value, than, self.direction, self.rule.min_delta)

@@ -16,8 +16,9 @@ CHUNK_SECONDS = 0.4
 """How long one call to the device should take: a stop waits for at most one call."""
 FASTEST_GROWTH = 16
 """A call holds at most this many times the steps of the call before it."""
-STEPS_THAT_PAY_FOR_XLA = 5_000
-"""XLA compiles for 1-2 s and then saves 0.2-0.7 ms a step (2 cores, batch 32, small MLPs)."""
+STEPS_THAT_PAY_FOR_XLA = 100
+"""Steps an epoch. XLA compiles for 1-2 s and then saves 0.2-2 ms a step (2 cores, batch 32, small MLPs): it
+pays within 10 to 40 epochs. Their number must not decide: 30 epochs and 30 more would not equal 60."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def _tensor(array: Array) -> Any:
     return tf.convert_to_tensor(array, dtype="float32" if array.dtype.kind == "f" else None)
 
 
-def choose_engine(model: Any, steps: int, *, is_gpu: bool) -> str:
-    """`xla` where compiling pays, else `graph`. `steps` counts the training steps of the whole job.
+def choose_engine(model: Any, steps_an_epoch: int, *, is_gpu: bool) -> str:
+    """`xla` where compiling pays, else `graph`.
 
     Random layers on a CPU stay with `graph`: XLA draws their numbers about as slowly as stock Keras runs.
     """
     is_slow_under_xla = bool(seed_generators_of(model)) and not is_gpu
-    return "graph" if steps < STEPS_THAT_PAY_FOR_XLA or is_slow_under_xla else "xla"
+    return "graph" if steps_an_epoch < STEPS_THAT_PAY_FOR_XLA or is_slow_under_xla else "xla"
 
 
 class LoopEngine:

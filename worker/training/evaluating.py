@@ -4,52 +4,88 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
+import tensorflow as tf
 
+from services.outputs import Outputs, outputs_of
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import Split
-from worker.events import DatasetPlace, EvaluateOrder, Finished, Metrics, SplitMetrics, Stopped
+from worker.events import (
+    DatasetPlace,
+    EvaluateOrder,
+    Finished,
+    Metrics,
+    SplitMetrics,
+    Stopped,
+    TargetScaling,
+)
 from worker.training.building import make_metrics, seed_of
-from worker.training.checkpoints import sha256_of
-from worker.training.data import RowIds, class_weights_of, cut, open_sealed, open_unsealed
+from worker.training.data import Array, RowIds, Table, cut, open_sealed, open_unsealed, weights_of
 from worker.training.device import Place
 from worker.training.engine import Engine, LoopEngine, OnDevice, Part, choose_engine, put_on_device
-from worker.training.problems import BadSpec, DamagedModel
+from worker.training.finishing import load_model
+from worker.training.outcomes import outcome_of
+from worker.training.problems import BadSpec
+from worker.training.scaling import measure, scaled
 
 StopWanted = Callable[[], bool]
+# Rows of one eager call: tracing a program for so few calls would not pay.
+ROWS_AT_ONCE = 4096
 
 
 class Splits:
     """A job's data: the unsealed rows in one table, cut by row ids; the test split only when it is named."""
 
-    def __init__(self, dataset: DatasetPlace, spec: TrainSpec) -> None:
+    def __init__(self, dataset: DatasetPlace, spec: TrainSpec, scaling: TargetScaling | None = None) -> None:
         self.schema = DatasetSchema.model_validate(dataset.schema_)
         self._folder = Path(dataset.path)
         self._spec = spec
         self.unsealed = open_unsealed(self._folder, self.schema)
         self.cut = cut(self.unsealed, spec.split, seed_of(spec))
+        self._known_scaling = scaling
+
+    @cached_property
+    def scaling(self) -> TargetScaling | None:
+        """How targets are scaled for the model; what was measured before holds."""
+        if self._known_scaling is not None:
+            return self._known_scaling
+        return measure(self._spec.preprocessing.target_scaling, self.unsealed.y[self.cut.train])
 
     @cached_property
     def table(self) -> OnDevice:
-        """The unsealed rows on the device, with the class weights of the spec."""
-        weights = self._spec.fit.class_weights(self.schema.target.class_names or ())
-        return put_on_device(
-            self.unsealed, None if weights is None else class_weights_of(self.unsealed.y, weights)
-        )
+        """The unsealed rows on the device, with the dataset's weights times the spec's class weights."""
+        by_class = self._spec.fit.class_weights(self.schema.target.class_names or ())
+        return put_on_device(self._scaled(self.unsealed), weights_of(self.unsealed, by_class))
 
     @property
-    def training_steps(self) -> int:
-        """Batches of the whole job."""
-        fit = self._spec.fit
-        return fit.epochs * math.ceil(len(self.cut.train) / fit.batch_size)
+    def outputs(self) -> Outputs:
+        """How the model's outputs are read."""
+        return outputs_of(self._spec, self.schema)
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Batches in which the training rows are seen once."""
+        return math.ceil(len(self.cut.train) / self._spec.fit.batch_size)
+
+    @cached_property
+    def sealed(self) -> Table:
+        """The test split."""
+        return open_sealed(self._folder, self.schema)
+
+    def _scaled(self, table: Table) -> Table:
+        return Table(table.x, scaled(table.y, self.scaling))
+
+    def truth(self, split: Split) -> Array:
+        """The stored targets of the table that the split's rows are in."""
+        return self.sealed.y if split is Split.TEST else self.unsealed.y
 
     def of(self, split: Split) -> tuple[OnDevice, RowIds]:
         """A table and the rows of it that are the split. Raises BadSpec if there are none."""
         if split is Split.TEST:
-            table = put_on_device(open_sealed(self._folder, self.schema))
+            table = put_on_device(self._scaled(self.sealed))
             rows = np.arange(self.schema.rows.test)
         else:
             table = self.table
@@ -60,12 +96,23 @@ class Splits:
 
 
 def evaluate_split(
-    split: Split, splits: Splits, engine: Engine, stop_wanted: StopWanted
+    split: Split, splits: Splits, model: Any, engine: Engine, stop_wanted: StopWanted
 ) -> SplitMetrics | None:
-    """Metrics of the engine's model on one split; None if a stop was asked for."""
+    """Metrics and outcome of the engine's model on one split; None if a stop was asked for."""
     table, rows = splits.of(split)
     metrics = _last_metrics(engine.evaluate(table, rows), stop_wanted)
-    return None if metrics is None else SplitMetrics(split, metrics, len(rows))
+    if metrics is None:
+        return None
+    outcome = outcome_of(
+        splits.outputs, lambda ids: _raw_outputs(model, table, ids), splits.truth(split), rows, splits.scaling
+    )
+    return SplitMetrics(split, metrics, len(rows), outcome)
+
+
+def _raw_outputs(model: Any, table: OnDevice, rows: RowIds) -> Array:
+    starts = range(0, len(rows), ROWS_AT_ONCE)
+    batches = (tf.gather(table.x, rows[first : first + ROWS_AT_ONCE]) for first in starts)
+    return np.concatenate([model(batch, training=False).numpy() for batch in batches])
 
 
 def _last_metrics(parts: Iterator[Part], stop_wanted: StopWanted) -> Metrics | None:
@@ -80,12 +127,10 @@ def _last_metrics(parts: Iterator[Part], stop_wanted: StopWanted) -> Metrics | N
 def evaluate_model(order: EvaluateOrder, place: Place, stop_wanted: StopWanted) -> Finished | Stopped:
     """Carry out an evaluate order: the stored model, the job's data, the engine that trained it."""
     spec = TrainSpec.model_validate(order.spec)
-    if sha256_of(Path(order.model.path)) != order.model.sha256:
-        raise DamagedModel(order.model.path)
-    splits = Splits(order.dataset, spec)
-    model = keras.saving.load_model(order.model.path, safe_mode=True)
+    splits = Splits(order.dataset, spec, order.target_scaling)
+    model = load_model(order.model, is_compiled=True)
     make_metrics(model, splits.schema)
-    name = choose_engine(model, splits.training_steps, is_gpu=place.is_gpu)
+    name = choose_engine(model, splits.steps_an_epoch, is_gpu=place.is_gpu)
     engine = LoopEngine(model, spec.fit.batch_size, name)
-    evaluation = evaluate_split(order.split, splits, engine, stop_wanted)
+    evaluation = evaluate_split(order.split, splits, model, engine, stop_wanted)
     return Stopped(spec.fit.epochs) if evaluation is None else Finished([evaluation], engine=name)

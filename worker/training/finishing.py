@@ -1,15 +1,17 @@
-"""The end of a job: final weights, the model file, an input example."""
+"""The end of a job: final weights, the model file, an input example; and the model file read again."""
 
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from worker.events import SavedModel
+from worker.events import ModelFile, SavedModel
 from worker.training.building import set_weights
-from worker.training.checkpoints import put_in_place, write_whole
+from worker.training.checkpoints import put_in_place, sha256_of, write_whole
 from worker.training.data import Array
 from worker.training.early_stopping import Stopper
+from worker.training.problems import DamagedModel
 
 EXAMPLE_ROWS = 5
 
@@ -32,6 +34,13 @@ def save_model(model: Any, folder: Path, fence: int) -> SavedModel:
     temporary = folder / f"model-f{fence}.tmp.keras"  # Keras insists on the suffix
     model.save(temporary)
     return SavedModel(str(path), temporary.stat().st_size, put_in_place(temporary, path))
+
+
+def load_model(file: ModelFile, *, is_compiled: bool) -> Any:
+    """The model in a file that is the one which was saved. Raises DamagedModel."""
+    if sha256_of(Path(file.path)) != file.sha256:
+        raise DamagedModel(file.path)
+    return keras.saving.load_model(file.path, compile=is_compiled, safe_mode=True)
 
 
 def save_input_example(x: Array, rows: Any, folder: Path) -> None:

@@ -23,6 +23,8 @@ from worker.events import (
     Finished,
     Metrics,
     Order,
+    PredictOrder,
+    PredictRequest,
     Progress,
     Ready,
     Resumed,
@@ -30,7 +32,7 @@ from worker.events import (
     Stopped,
     TrainOrder,
 )
-from worker.training import device, finishing
+from worker.training import device, finishing, predicting
 from worker.training.building import adapt, build_model, seed_of, set_weights, weights_of
 from worker.training.checkpoints import CheckpointFolder, CheckpointUnusable, Pace, TrainingState, spec_sha256
 from worker.training.data import Array, has_only_finite_inputs
@@ -46,11 +48,15 @@ SECONDS_BETWEEN_PROGRESS = 0.25
 
 
 class Listener(Protocol):
-    """Who is told what happens, and says when to stop."""
+    """Who is told what happens, and says when to stop and what to predict."""
 
     @property
     def stop_wanted(self) -> bool:
         """Whether to stop at the next chunk."""
+        ...
+
+    def next_request(self) -> PredictRequest | None:
+        """Wait for a request; None if a stop was asked for."""
         ...
 
     def send(self, event: Event) -> None:
@@ -59,10 +65,13 @@ class Listener(Protocol):
 
 
 def carry_out(order: Order, listener: Listener, *, tensorflow_preloaded: bool) -> Finished | Stopped | Failed:
-    """Train or evaluate as ordered. Whatever goes wrong becomes a verdict with a reason."""
+    """Train, evaluate or predict as ordered. Whatever goes wrong becomes a verdict with a reason."""
     try:
         place = device.set_up(order.device)
-        listener.send(_ready(place, tensorflow_preloaded))
+        ready = _ready(place, tensorflow_preloaded)
+        if isinstance(order, PredictOrder):
+            return predicting.serve(order, listener, ready)
+        listener.send(ready)
         if isinstance(order, EvaluateOrder):
             return evaluate_model(order, place, lambda: listener.stop_wanted)
         return Training(order, listener, place).run()
@@ -117,7 +126,7 @@ class Training:
         with self._timings.of("build"):
             self._model = build_model(self._spec, self._splits.schema)
             adapt(self._model, self._splits.unsealed, self._cut.train)
-        steps = self._splits.training_steps
+        steps = self._splits.steps_an_epoch
         self._use_engine(choose_engine(self._model, steps, is_gpu=self._place.is_gpu))
         self._watch_for_the_best()
 
@@ -160,10 +169,17 @@ class Training:
             variable.assign(value)
         # Two engines differ in the last bits: a job ends on the one it began with.
         self._use_engine(state.facts["engine"])
-        best = state.facts["best"]
+        self._restore_what_was_watched(state)
+
+    def _restore_what_was_watched(self, state: TrainingState) -> None:
+        best, stopped = state.facts["best"], state.facts["early_stopping"]
         self._best = None if best is None else BestEpoch(**best)
-        if self._stopper is not None and state.facts["early_stopping"] is not None:
-            self._stopper.from_state(state.facts["early_stopping"], state.best_weights)
+        if self._stopper is None and stopped is not None:
+            # The checkpoint is a parent's whose early stopping was removed, and with it what it monitored.
+            self._best = self._order.best
+        # Before its first epoch early stopping has no state: what is there is a parent's, and was reset.
+        if self._stopper is not None and stopped is not None and self._stopper.counts(state.epoch):
+            self._stopper.from_state(stopped, state.best_weights)
 
     def _run_epoch(self, epoch: int) -> EpochEnded | None:
         began = time.perf_counter()
@@ -276,7 +292,7 @@ class Training:
         with self._timings.of("evaluate"):
             for split in self._spec.evaluate:
                 evaluation = evaluate_split(
-                    split, self._splits, self._engine, lambda: self._listener.stop_wanted
+                    split, self._splits, self._model, self._engine, lambda: self._listener.stop_wanted
                 )
                 if evaluation is None:
                     return Stopped(self._epoch)
@@ -294,6 +310,7 @@ class Training:
             model=model,
             engine=self._engine.name,
             timings=self._timings.seconds,
+            target_scaling=self._splits.scaling,
         )
 
 

@@ -1,4 +1,4 @@
-"""Learning curves as picture files: drawn by a limited child process, kept by the content they show."""
+"""Pictures of a job as files: drawn by a limited child process, kept by the content they show."""
 
 import hashlib
 import json
@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from typing import Literal
+from typing import Any
 
-from services.answers import History
+from services.answers import Confusion, History, LabelCounts, Scatter
 from services.errors import TrainshedError
 
 SECONDS_TO_DRAW = 60
@@ -19,6 +19,9 @@ SECONDS_TO_KEEP = 60
 # Drawing takes a core and 70 MB for a second or two: one at a time, and only so many wait for it.
 _drawing = Lock()
 _waiting = BoundedSemaphore(8)
+
+Picture = dict[str, Any]
+"""What services.drawing is asked to draw, as JSON; `picture` is its name."""
 
 
 class DrawingFailed(TrainshedError):
@@ -32,14 +35,47 @@ class DrawingBusy(TrainshedError):
         super().__init__("Too many pictures are being drawn. Try again in a few seconds.")
 
 
-def curves_file(folder: Path, history: History, title: str, kind: Literal["png", "svg"] | str) -> Path:
-    """A file with the learning curves of this history, drawn unless it is there already.
+def learning_curves(title: str, history: History) -> Picture:
+    """Metrics over epochs, training and validation."""
+    return {
+        "picture": "learning-curves",
+        "title": title,
+        "epoch": history.epoch,
+        "history": history.history,
+    }
+
+
+def confusion_matrix(title: str, counts: Confusion) -> Picture:
+    """How often each true class was taken for each class."""
+    return {"picture": "confusion-matrix", "title": title, **counts.model_dump()}
+
+
+def label_counts(title: str, labels: list[LabelCounts]) -> Picture:
+    """The same for labels: hits and misses of each."""
+    return {
+        "picture": "confusion-matrix",
+        "title": title,
+        "labels": [label.model_dump() for label in labels],
+    }
+
+
+def predicted_vs_true(title: str, targets: list[Scatter]) -> Picture:
+    """One point a row, one panel a target."""
+    return {
+        "picture": "predicted-vs-true",
+        "title": title,
+        "targets": [target.model_dump() for target in targets],
+    }
+
+
+def picture_file(folder: Path, picture: Picture, kind: str) -> Path:
+    """A file with this picture, `kind` is png or svg; drawn unless it is there already.
 
     Raises DrawingFailed if the child dies or takes longer than SECONDS_TO_DRAW, DrawingBusy if many wait.
     """
-    request = json.dumps({"title": title, "epoch": history.epoch, "history": history.history})
+    request = json.dumps(picture)
     digest = hashlib.sha256(request.encode()).hexdigest()[:16]
-    path = folder / f"learning-curves-{digest}.{kind}"
+    path = folder / f"{picture['picture']}-{digest}.{kind}"
     if path.exists():
         return path
     if not _waiting.acquire(blocking=False):
@@ -47,15 +83,15 @@ def curves_file(folder: Path, history: History, title: str, kind: Literal["png",
     try:
         with _drawing:
             # Somebody who waited in front may have wanted the same picture.
-            return path if path.exists() else _store(path, _draw(request, kind))
+            return path if path.exists() else _store(path, _draw(request, kind), picture["picture"])
     finally:
         _waiting.release()
 
 
-def _store(path: Path, picture: bytes) -> Path:
+def _store(path: Path, picture: bytes, name: str) -> Path:
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    _forget_older(folder, path.suffix)
+    _forget_older(folder, f"{name}-*{path.suffix}")
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
         file.write(picture)
     Path(file.name).chmod(0o644)
@@ -76,7 +112,7 @@ def _draw(request: str, kind: str) -> bytes:
     return done.stdout
 
 
-def _forget_older(folder: Path, suffix: str) -> None:
-    for older in folder.glob(f"learning-curves-*{suffix}"):
+def _forget_older(folder: Path, pattern: str) -> None:
+    for older in folder.glob(pattern):
         if time.time() - older.stat().st_mtime > SECONDS_TO_KEEP:
             older.unlink(missing_ok=True)

@@ -1,0 +1,333 @@
+"""Predictions of finished jobs' models: asked for by people, done by a process that has the model loaded."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, defer
+
+from services import answers, errands
+from services.errands import Asked, ErrandLease
+from services.errors import NotFound
+from services.jobs import Request
+from services.models import DatasetVersion, Job, Look, Prediction
+from services.outputs import Form, Outputs, outputs_of
+from services.problems import Problem, SpecInvalid, pointer_to
+from services.results import moment
+from services.rows import split_rows
+from services.schema import DatasetSchema
+from services.spec import TrainSpec
+from services.states import EvaluationState, Split
+from services.wording import nearest
+
+MOST_INSTANCES = 10_000
+# Of a file, or of a split.
+MOST_ROWS = 50_000
+
+
+def _one_or_by_label(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        # One sentence instead of one for each kind that it could have been.
+        raise ValueError(
+            "a threshold is a number from 0 to 1, or an object with one for each label"
+        ) from error
+
+
+Threshold = Annotated[float, Field(strict=True, ge=0, le=1)]
+Thresholds = Annotated[Threshold | dict[str, Threshold], WrapValidator(_one_or_by_label)]
+Position = Annotated[int, Field(strict=True, ge=0)]
+
+
+class PredictionOptions(BaseModel):
+    """How the outputs are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        default=None, description="Also answer so many of the most probable classes or labels."
+    )
+    thresholds: Thresholds | None = Field(
+        default=None,
+        description="From which probability on a label, or the second of two classes, is there: "
+        "one number, or one for each label by name. Unset: 0.5.",
+    )
+
+
+class PredictionRequest(PredictionOptions):
+    """Which rows to predict: those that come with it, or those of a split of the job's dataset."""
+
+    instances: list[Any] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_INSTANCES,
+        description="Rows: objects by column name, or arrays in feature order.",
+    )
+    split: Split | None = None
+    rows: list[Position] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_ROWS,
+        description="Positions in the split, 0 is its first row. Unset: all of it.",
+    )
+    reason: str | None = Field(
+        default=None,
+        max_length=500,
+        validate_default=True,
+        description="Why you look; needed for the test split, kept in its ledger.",
+    )
+
+    @field_validator("reason")
+    @classmethod
+    def _a_look_has_a_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("split") is Split.TEST and not (reason or "").strip():
+            raise ValueError(errands.LOOK_WITHOUT_REASON)
+        return reason
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.instances is None) == (self.split is None):
+            raise ValueError(
+                "Give one of `instances`, rows that come with the request, and `split`, rows of the dataset"
+            )
+        if self.rows is not None and self.split is None:
+            raise ValueError("`rows` are positions in a split, and no `split` is named")
+        return self
+
+
+@dataclass(frozen=True)
+class RowsFile:
+    """A file with rows, stored at services.artifacts.prediction_file of this id."""
+
+    prediction_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PredictionClaim:
+    """A prediction to be made, and all that the process needs of its job."""
+
+    lease: ErrandLease
+    job_id: str
+    spec: dict[str, Any]
+    dataset_name: str
+    dataset_version: str
+    dataset_schema: dict[str, Any]
+    model_sha256: str
+    target_scaling: dict[str, Any] | None
+    split: Split | None
+    options: dict[str, Any]
+    """Fields of PredictionRequest; `file` instead of `instances` where the rows came as a file."""
+
+
+def ask(
+    session: Session,
+    job_id: str,
+    owner_id: str,
+    wanted: PredictionRequest | PredictionOptions,
+    sha256: str,
+    request: Request | None = None,
+    file: RowsFile | None = None,
+) -> Asked:
+    """Queue a prediction; a look at the test split is in the ledger before it can happen.
+
+    `sha256` is of what was sent. Raises NotFound for no such job, Conflict for one that has no model or not
+    that split, SpecInvalid for options that do not fit the model, KeyReused.
+    """
+    if before := errands.repeated(session, Prediction, owner_id, request):
+        return before
+    job = errands.finished_job(session, job_id, "predict with")
+    split, why = (wanted.split, wanted.reason) if isinstance(wanted, PredictionRequest) else (None, None)
+    if split is not None:
+        errands.require_split(job, split)
+    version = session.get_one(DatasetVersion, job.dataset_version)
+    _check(wanted, TrainSpec.model_validate(job.spec), DatasetSchema.model_validate(version.schema))
+    options = wanted.model_dump(mode="json", exclude={"split", "reason"}, exclude_none=True)
+
+    def insert() -> str:
+        return errands.insert_row(
+            session,
+            Prediction,
+            job,
+            owner_id,
+            request,
+            id_=None if file is None else file.prediction_id,
+            split=split,
+            why=why,
+            request=options if file is None else options | {"file": file.name},
+            request_sha256=sha256,
+        )
+
+    return errands.ask_once(session, Prediction, owner_id, request, insert)
+
+
+def _check(wanted: PredictionOptions, spec: TrainSpec, schema: DatasetSchema) -> None:
+    outputs = outputs_of(spec, schema)
+    problems = [*_top_k(wanted.top_k, outputs, schema), *_thresholds(wanted.thresholds, outputs, schema)]
+    if isinstance(wanted, PredictionRequest) and wanted.split is not None:
+        problems += _rows(wanted.split, wanted.rows, split_rows(spec, schema, wanted.split))
+    if problems:
+        raise SpecInvalid(problems)
+
+
+def _top_k(top_k: int | None, outputs: Outputs, schema: DatasetSchema) -> Iterator[Problem]:
+    if top_k is None:
+        return
+    count, kind = len(outputs.names), "labels" if outputs.form is Form.LABELS else "classes"
+    if outputs.link is None:
+        why = _why_no_probabilities(outputs, schema)
+        yield Problem("no_probabilities", "/top_k", f"`top_k` orders by probability: {why}", top_k, "null")
+    elif top_k > count:
+        message = f"`top_k` is {top_k}, but {schema.name} has {count} {kind}."
+        yield Problem("out_of_range", "/top_k", message, top_k, f"{count} or less")
+
+
+def _why_no_probabilities(outputs: Outputs, schema: DatasetSchema) -> str:
+    if outputs.form is Form.VALUES:
+        return f"the targets of {schema.name} are numbers, and numbers have none."
+    return "this model was trained with a loss that makes none of its outputs."
+
+
+def _thresholds(
+    thresholds: float | dict[str, float] | None, outputs: Outputs, schema: DatasetSchema
+) -> Iterator[Problem]:
+    if thresholds is None:
+        return
+    known = outputs.thresholded
+    if not known:
+        why = _why_no_threshold(outputs, schema)
+        yield Problem("no_thresholds", "/thresholds", f"A threshold has no meaning here: {why}", thresholds)
+        return
+    for label, value in thresholds.items() if isinstance(thresholds, dict) else ():
+        if label not in known:
+            close = nearest(label, known)
+            message = f"{schema.name} has no label `{label}` with a threshold."
+            message += f" Did you mean `{close}`?" if close else ""
+            expected = f"one of: {', '.join(known[:20])}"
+            yield Problem("unknown_label", pointer_to("thresholds", label), message, value, expected)
+
+
+def _why_no_threshold(outputs: Outputs, schema: DatasetSchema) -> str:
+    if outputs.link is None:
+        return _why_no_probabilities(outputs, schema)
+    return f"of the {len(outputs.names)} classes of {schema.name} the most probable one is answered."
+
+
+def _rows(split: Split, rows: Sequence[int] | None, count: int) -> Iterator[Problem]:
+    if count == 0:
+        yield Problem("nothing_to_predict", "/split", f"The {split} split has no rows.", split)
+    elif rows is None and count > MOST_ROWS:
+        message = f"The {split} split has {count:,} rows, and at most {MOST_ROWS:,} are predicted at once."
+        yield Problem("too_many_rows", "/rows", message, expected=f"at most {MOST_ROWS:,} positions in it")
+    for index, row in enumerate(rows or ()):
+        if row >= count:
+            message = f"The {split} split has {count:,} rows; there is no row {row}."
+            yield Problem("out_of_range", pointer_to("rows", index), message, row, f"0 to {count - 1}")
+
+
+def is_waiting(session: Session) -> bool:
+    """Whether a claim would find something; reads only."""
+    return errands.is_waiting(session, Prediction)
+
+
+def claim(session: Session, worker: str, lease_seconds: float) -> PredictionClaim | None:
+    """Take the oldest prediction that waits, or whose process died; None if there is none."""
+    row = errands.claim(session, Prediction, worker, lease_seconds)
+    if row is None:
+        return None
+    found = session.execute(_needed().where(Job.id == row.job_id)).one()
+    return PredictionClaim(
+        lease=ErrandLease(Prediction, row.id, row.fence),
+        job_id=row.job_id,
+        split=row.split,
+        options=row.request or {},
+        **found._mapping,
+    )
+
+
+@functools.cache
+def _needed() -> Select[*tuple[Any, ...]]:
+    """The columns of a job and its dataset, not all of their rows: somebody waits."""
+    return select(
+        Job.spec,
+        Job.dataset_name,
+        DatasetVersion.sha256.label("dataset_version"),
+        DatasetVersion.schema.label("dataset_schema"),
+        Job.model_sha256,
+        Job.target_scaling,
+    ).join(DatasetVersion, DatasetVersion.sha256 == Job.dataset_version)
+
+
+def succeed(session: Session, lease: ErrandLease, predicted: list[dict[str, Any]]) -> None:
+    """One answers.Predicted a row is known: terminal."""
+    result = {"rows": predicted}
+    errands.end(session, lease, EvaluationState.SUCCEEDED, result=result, rows=len(predicted), detail=None)
+
+
+def reject(session: Session, lease: ErrandLease, problems: Sequence[answers.DataProblem]) -> None:
+    """The rows that came cannot be used: terminal."""
+    found = [problem.model_dump(mode="json") for problem in problems]
+    detail = "The rows cannot be used."
+    errands.end(session, lease, EvaluationState.FAILED, problems={"found": found}, detail=detail)
+
+
+def is_done(session: Session, prediction_id: str) -> bool:
+    """Whether its result or its failure is final; also if it is not there."""
+    state = session.scalar(select(Prediction.state).where(Prediction.id == prediction_id))
+    return state is None or state.is_terminal
+
+
+def read(session: Session, job_id: str, prediction_id: str) -> answers.Prediction:
+    """One prediction of a job with its result; raises NotFound."""
+    found = session.execute(
+        _predictions().where(Prediction.job_id == job_id, Prediction.id == prediction_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("prediction", prediction_id)
+    return _answer(found[0], found[1], has_rows=True)
+
+
+def every(session: Session, job_id: str) -> list[answers.Prediction]:
+    """A job's predictions without their rows, newest first; raises NotFound."""
+    if session.get(Job, job_id) is None:
+        raise NotFound("job", job_id)
+    wanted = _predictions().where(Prediction.job_id == job_id).order_by(Prediction.id.desc())
+    without = wanted.options(defer(Prediction.result), defer(Prediction.request))
+    return [_answer(row, before, has_rows=False) for row, before in session.execute(without)]
+
+
+def _predictions() -> Select[Prediction, int]:
+    return select(Prediction, Look.looks_before).outerjoin(Look, Look.subject_id == Prediction.id)
+
+
+def _answer(row: Prediction, looks_before: int | None, *, has_rows: bool) -> answers.Prediction:
+    rows = row.result["rows"] if has_rows and row.result is not None else None
+    found = [] if row.problems is None else row.problems["found"]
+    return answers.Prediction(
+        id=row.id,
+        job=row.job_id,
+        state=row.state,
+        split=row.split,
+        rows=row.rows,
+        predictions=rows,
+        problems=found,
+        detail=row.detail,
+        reason=row.why,
+        looks_before=looks_before,
+        created_at=moment(row.created_at),
+        finished_at=None if row.finished_at is None else moment(row.finished_at),
+    )
