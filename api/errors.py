@@ -10,9 +10,10 @@ from sqlalchemy.exc import OperationalError, TimeoutError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.contract import json_response
+from api.streams import StreamsBusy
 from services.answers import ProblemDocument, ProblemItem
-from services.curves import DrawingBusy, DrawingFailed
 from services.errors import Conflict, KeyReused, NotFound, TrainshedError
+from services.pictures import DrawingBusy, DrawingFailed
 from services.problems import DocumentUnreadable, SpecInvalid
 
 STATUS: dict[type[TrainshedError], HTTPStatus] = {
@@ -20,6 +21,7 @@ STATUS: dict[type[TrainshedError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     DrawingBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    StreamsBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     DrawingFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 UNREADABLE = {
@@ -55,6 +57,8 @@ def problem(status: HTTPStatus, detail: str, errors: list[ProblemItem] | None = 
     )
     response = json_response(document, status)
     response.content_type = "application/problem+json"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "5"
     return response
 
 
@@ -91,9 +95,7 @@ def _unreadable(error: DocumentUnreadable) -> Response:
 
 def _store_away(error: Exception) -> Response:
     log.warning("the store did not answer: %s", error)
-    response = problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Try again in a moment.")
-    response.headers["Retry-After"] = "5"
-    return response
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer. Try again in a moment.")
 
 
 def _http(error: HTTPException) -> Response:

@@ -1,26 +1,28 @@
-"""Jobs: submit, list, show, cancel, delete."""
+"""Jobs: submit, list, show, change, cancel, delete."""
 
 import hashlib
 import shutil
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
 from flask import Blueprint, Response, request
 from pydantic import Field
 
-from api.contract import LARGEST_BODY, Query, contract, json_response
+from api.contract import LARGEST_BODY, Body, Query, contract, json_response
 from api.parts import caller, parts
+from api.repeats import KEY_HEADER, request_key
 from services import answers, jobs, results
 from services.artifacts import job_folder
 from services.broker import HOUSEKEEPING_QUEUE, TRAIN_QUEUE
 from services.checking import warnings
 from services.documents import read_document
 from services.intake import Checked, examine, override
-from services.problems import Problem, SpecInvalid
 from services.rows import batches_per_epoch
 from services.shapes import parameters
-from services.spec import TrainSpec
-from services.states import JobState
+from services.spec import LabelKey, LabelValue, TrainSpec
+from services.states import JobState, Relation
+from services.vocabulary import Whole
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -28,7 +30,7 @@ LONGEST_WAIT_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.2
 # The place in the queue changes without the job's own row.
 RENDER_EVERY_SECONDS = 2.0
-LONGEST_KEY = 255
+LONGEST_NOTE = 10_000
 
 
 class SubmitQuery(Query):
@@ -45,6 +47,8 @@ class JobQuery(Query):
     owner: str | None = None
     dataset: str | None = None
     label: str | None = Field(default=None, pattern="(?s)^[^:]+:.*$", description="`key:value`.")
+    parent: str | None = Field(default=None, description="Id of the job that they were made from.")
+    relation: Relation | None = Field(default=None, description="How they were made from their parents.")
     limit: int = Field(default=20, ge=1, le=200)
     after: str | None = Field(default=None, description="`next_after` of the page before.")
 
@@ -56,9 +60,7 @@ class JobQuery(Query):
     query=SubmitQuery,
     body=TrainSpec,
     reads_body=False,
-    headers={
-        "Idempotency-Key": "Any text; a repeated submit with the same key and body answers the same job."
-    },
+    headers=KEY_HEADER,
 )
 def submit(query: SubmitQuery) -> Response:
     """201 with the new job, 200 with a job that this Idempotency-Key made before, or with a dry run."""
@@ -68,16 +70,18 @@ def submit(query: SubmitQuery) -> Response:
         checked = examine(session, document)
     if query.dry_run:
         return json_response(_dry_run(checked), 200)
+    key = request_key(request.query_string, body)
     with parts().store.writes.begin() as session:
-        accepted = jobs.submit(session, caller().id, checked.spec, checked.known, _idempotency(body))
+        accepted = jobs.submit(session, caller().id, checked.spec, checked.known, key)
     if accepted.is_new:
-        _ring(is_data_there=checked.known.version is not None)
+        ring(is_data_there=checked.known.version is not None)
     with parts().store.reads.begin() as session:
         job = results.job(session, accepted.job_id, parts().urls)
     return json_response(job, 201 if accepted.is_new else 200, {"Location": f"/v1/jobs/{job.id}"})
 
 
-def _ring(*, is_data_there: bool) -> None:
+def ring(*, is_data_there: bool) -> None:
+    """Tell the workers of a new job."""
     # Data that was missing at the check may have come before the insert: then a slot can start at once.
     if not is_data_there and not parts().doorbell.ring(HOUSEKEEPING_QUEUE):
         # The broker is away; a second try would only keep the caller waiting.
@@ -95,25 +99,6 @@ def _dry_run(checked: Checked) -> answers.DryRun:
     )
 
 
-def _idempotency(body: bytes) -> jobs.Request | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not 0 < len(key) <= LONGEST_KEY:
-        raise SpecInvalid(
-            (
-                Problem(
-                    code="bad_idempotency_key",
-                    pointer="",
-                    message=f"The Idempotency-Key has {len(key)} characters.",
-                    received=key[:80],
-                    expected=f"1 to {LONGEST_KEY} characters, such as a UUID",
-                ),
-            )
-        )
-    return jobs.Request(key, hashlib.sha256(request.query_string + b"\n" + body).hexdigest())
-
-
 @blueprint.get("")
 @contract("List jobs, newest first", {200: answers.JobPage}, query=JobQuery)
 def page(query: JobQuery) -> answers.JobPage:
@@ -122,7 +107,7 @@ def page(query: JobQuery) -> answers.JobPage:
     if query.label is not None:
         key, _, value = query.label.partition(":")
         label = (key, value)
-    wanted = results.Filter(query.state, query.owner, query.dataset, label)
+    wanted = results.Filter(query.state, query.owner, query.dataset, label, query.parent, query.relation)
     with parts().store.reads.begin() as session:
         return results.page(session, wanted, query.limit, query.after, parts().urls)
 
@@ -205,11 +190,47 @@ def cancel(job_id: str) -> tuple[answers.Job, int]:
         return results.job(session, job_id, parts().urls), 200 if state.is_terminal else 202
 
 
-@blueprint.delete("/<job_id>")
-@contract("Delete a terminal job with its files", {204: None})
-def delete(job_id: str) -> tuple[str, int]:
-    """204; 409 for a job that is not terminal. Its looks at test splits stay in the ledger."""
+class JobPatch(Body):
+    """What to change; what is left out stays."""
+
+    labels: dict[LabelKey, LabelValue | None] = Field(
+        default={}, description="Merged into those that are there; null takes one away."
+    )
+    note: Annotated[str, Field(max_length=LONGEST_NOTE)] | None = Field(
+        default=None, description="Free text for people; null takes it away."
+    )
+    priority: Annotated[Whole, Field(ge=-100, le=100)] = Field(
+        default=0, description="Of your queued jobs the highest starts first; others' jobs are not passed by."
+    )
+
+
+@blueprint.patch("/<job_id>")
+@contract("Change a job's labels, note or priority, in any state", {200: answers.Job}, body=JobPatch)
+def patch(job_id: str, body: JobPatch) -> answers.Job:
+    """200 with the job; its spec stays as it was submitted."""
     with parts().store.writes.begin() as session:
-        jobs.delete(session, job_id)
-    shutil.rmtree(job_folder(parts().settings.artifact_root, job_id), ignore_errors=True)
+        jobs.patch(session, job_id, body.model_dump(exclude_unset=True))
+    with parts().store.reads.begin() as session:
+        return results.job(session, job_id, parts().urls)
+
+
+class DeleteQuery(Query):
+    """How much of the job goes."""
+
+    artifacts: bool = Field(default=True, description="Its files: checkpoints, model, logs, pictures.")
+    mlflow: bool = Field(
+        default=False, description="Its run in MLflow, too, as soon as MLflow can be reached."
+    )
+
+
+@blueprint.delete("/<job_id>")
+@contract("Delete a terminal job", {204: None}, query=DeleteQuery)
+def delete(job_id: str, query: DeleteQuery) -> tuple[str, int]:
+    """204; 409 for a job that is not terminal. Its children and its looks at test splits stay."""
+    with parts().store.writes.begin() as session:
+        jobs.delete(session, job_id, also_in_mlflow=query.mlflow)
+    if query.artifacts:
+        shutil.rmtree(job_folder(parts().settings.artifact_root, job_id), ignore_errors=True)
+    if query.mlflow:
+        parts().doorbell.ring(HOUSEKEEPING_QUEUE)
     return "", 204

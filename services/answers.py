@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.schema import DatasetSchema
+from services.schema import DatasetSchema, Rows
 from services.states import DatasetState, EvaluationState, JobState, Reason, Relation, Split
 
 
@@ -22,7 +22,7 @@ class Progress(Answer):
     of: int = Field(description="Epochs asked for.")
     inherited: int = Field(description="Epochs at the history's beginning that the parent trained.")
     percent: float = Field(description="0 to 100, counting the part of the epoch under way.")
-    eta_seconds: float | None = Field(description="Expected seconds to the end; null in the first epoch.")
+    eta_seconds: float | None = Field(description="Expected seconds to the end; null while no epoch tells.")
 
 
 class Best(Answer):
@@ -48,8 +48,8 @@ class Timings(Answer):
     started_at: datetime | None = Field(description="First claim by a worker.")
     finished_at: datetime | None
     queue_seconds: float | None = Field(description="From submit to the first claim.")
-    first_epoch_seconds: float | None = Field(description="From submit to the end of the first epoch.")
-    train_seconds: float | None = Field(description="Sum of the epochs' seconds.")
+    first_epoch_seconds: float | None = Field(description="From submit to the end of its own first epoch.")
+    train_seconds: float | None = Field(description="Sum of its epochs' seconds, without the inherited ones.")
 
 
 class Attempt(Answer):
@@ -328,6 +328,26 @@ class Dataset(Answer):
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
+class Version(Answer):
+    """One version of a dataset."""
+
+    version: str = Field(description="SHA-256 of the content.")
+    created_at: datetime
+    rows: Rows
+
+
+class VersionList(Answer):
+    """All versions of a dataset, newest first."""
+
+    data: list[Version]
+
+
+class UploadList(Answer):
+    """All uploads of a dataset, newest first."""
+
+    data: list[Upload]
+
+
 class DatasetList(Answer):
     """All datasets by name."""
 
@@ -404,6 +424,48 @@ class EventPage(Answer):
     data: list[JobEvent]
     has_more: bool
     next_after: int | None = Field(description="Pass as `after` to get the next page.")
+
+
+class EpochPoint(Answer):
+    """One epoch as streams tell it: a point of each curve. A value that is not finite is null."""
+
+    epoch: int = Field(description="0-based, as in Keras's History. Told again if it is trained again.")
+    metrics: dict[str, float | None]
+    learning_rate: float
+    seconds: float
+
+
+class ProgressNow(Answer):
+    """How far a running job has come at this moment."""
+
+    epoch: int = Field(description="Epochs done.")
+    fraction: float = Field(description="Part of the epoch under way that is done, 0 to 1.")
+    percent: float = Field(description="0 to 100.")
+    eta_seconds: float | None = Field(description="Expected seconds to the end; null while no epoch tells.")
+
+
+class Done(Answer):
+    """How a job ended; the last that its stream tells."""
+
+    state: JobState
+    reason: Reason | None
+    detail: str | None
+
+
+class JobSummary(Answer):
+    """A job in few words, as the stream of all jobs tells it."""
+
+    id: str
+    name: str
+    state: JobState
+    reason: Reason | None
+    owner: str
+    progress: Progress
+    best: Best | None
+    metrics: dict[str, float | None] | None = Field(description="Metrics of the last finished epoch.")
+    priority: int
+    labels: dict[str, str]
+    changed_at: datetime
 
 
 class Worker(Answer):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy import CursorResult, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from services.errors import NotFound
-from services.models import Attempt, DatasetVersion, Epoch, Evaluation, Job, Owner
+from services.models import Attempt, DatasetVersion, Epoch, Evaluation, Job, MlflowRemoval, Owner
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import TERMINAL_STATES, EvaluationState
@@ -22,6 +22,8 @@ class Due:
     """Claimed and not ended; oldest first."""
     ended: list[str]
     """Terminal; those that ended first come first."""
+    deleted: list[str]
+    """Deleted, and their runs are to go, too; oldest first."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def due(session: Session) -> Due:
     return Due(
         live=list(session.scalars(live.order_by(Job.id))),
         ended=list(session.scalars(ended.order_by(Job.finished_at, Job.id))),
+        deleted=list(session.scalars(select(MlflowRemoval.job_id).order_by(MlflowRemoval.asked_at))),
     )
 
 
@@ -81,6 +84,11 @@ def _done_evaluations(session: Session, job_id: str) -> list[Evaluation]:
         Evaluation.job_id == job_id, Evaluation.state == EvaluationState.SUCCEEDED
     )
     return list(session.scalars(query.order_by(Evaluation.id)))
+
+
+def is_there(session: Session, job_id: str) -> bool:
+    """Whether the job has not been deleted."""
+    return session.scalar(select(Job.id).where(Job.id == job_id)) is not None
 
 
 def note_run(session: Session, job_id: str, experiment_id: str, run_id: str) -> None:
@@ -131,9 +139,15 @@ def mark_synced(session: Session, record: Record) -> bool:
 
 
 def note_problem(session: Session, job_ids: Sequence[str], problem: str) -> None:
-    """Why MLflow still lacks something of these jobs."""
+    """Why MLflow still lacks something of these jobs, or still holds those of them that were deleted."""
     session.execute(
         update(Job)
         .where(Job.id.in_(job_ids), Job.mlflow_problem.is_distinct_from(problem))
         .values(mlflow_problem=problem)
     )
+    session.execute(update(MlflowRemoval).where(MlflowRemoval.job_id.in_(job_ids)).values(problem=problem))
+
+
+def note_removed(session: Session, job_id: str) -> None:
+    """MLflow holds nothing of the deleted job any more."""
+    session.execute(delete(MlflowRemoval).where(MlflowRemoval.job_id == job_id))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from services.errors import LeaseLost
@@ -76,6 +76,7 @@ class EvaluationResult:
     split: Split
     metrics: dict[str, float | None]
     rows: int
+    outcome: dict[str, Any] | None = None
 
 
 def claim(session: Session, worker: str, device: str, lease_seconds: float) -> Claim | None:
@@ -125,7 +126,8 @@ def _begin_attempt(session: Session, job_id: str, worker: str, device: str) -> C
             first_epoch=job.epochs_covered,
         )
     )
-    record(session, job_id, "state", {"state": JobState.RUNNING, "attempt": job.attempts, "worker": worker})
+    began = {"attempt": job.attempts, "worker": worker, "from_epoch": job.epochs_covered}
+    record(session, job_id, "state", {"state": JobState.RUNNING, **began})
     version = session.get_one(DatasetVersion, job.dataset_version)
     checkpoints = session.scalars(
         select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.epoch.desc())
@@ -182,7 +184,9 @@ def note_environment(session: Session, lease: Lease, environment: dict[str, Any]
 
 def resumed(session: Session, lease: Lease, epoch: int) -> None:
     """The trainer goes on at this epoch, which lies before the covered ones if a checkpoint was unusable."""
-    _write(session, lease, epochs_done=epoch, epochs_covered=epoch)
+    # Without its parent's checkpoint a job trains the inherited epochs itself, and gets the same.
+    inherited = case((Job.epochs_inherited > epoch, epoch), else_=Job.epochs_inherited)
+    _write(session, lease, epochs_done=epoch, epochs_covered=epoch, epochs_inherited=inherited)
     session.execute(delete(Epoch).where(Epoch.job_id == lease.job_id, Epoch.epoch >= epoch))
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.epoch > epoch))
     session.execute(
@@ -190,6 +194,7 @@ def resumed(session: Session, lease: Lease, epoch: int) -> None:
         .where(Attempt.job_id == lease.job_id, Attempt.number == lease.attempt)
         .values(first_epoch=epoch)
     )
+    record(session, lease.job_id, "resumed", {"epoch": epoch})
 
 
 def checkpoint_skipped(session: Session, lease: Lease, path: str, why: str) -> None:
@@ -273,6 +278,7 @@ def succeed(
     model_sha256: str,
     timings: dict[str, float],
     engine: str | None,
+    target_scaling: dict[str, Any] | None = None,
 ) -> None:
     """The job has its model: terminal."""
     _write(
@@ -285,6 +291,7 @@ def succeed(
         model_sha256=model_sha256,
         timings=timings,
         engine=engine,
+        target_scaling=target_scaling,
         epochs_covered=Job.epochs_done,
         epoch_fraction=0.0,
         lease_until=None,
@@ -385,6 +392,7 @@ def store_evaluations(
                 state=EvaluationState.SUCCEEDED,
                 why="asked for in the spec",
                 metrics=result.metrics,
+                outcome=result.outcome,
                 rows=result.rows,
                 fence=0,
                 attempts=1,

@@ -218,8 +218,6 @@ class Job(Base):
     """How it was made from its parent."""
     epochs_inherited: Mapped[int]
     """Epochs at the history's beginning that the parent trained; copied, so that this job stands alone."""
-    resets_early_stopping: Mapped[bool]
-    """Whether early stopping begins anew after the inherited epochs."""
     priority: Mapped[int]
     """Which of its owner's queued jobs starts first: the highest. Between people it has no weight."""
     note: Mapped[str | None]

@@ -1,6 +1,9 @@
-"""In which order queued jobs start: one at a time from each person, whoever has least running first."""
+"""In which order queued jobs start: one at a time from each person, whoever has least running first.
 
-from collections import Counter
+Priority says which of a person's own jobs takes that person's place; it moves nobody else's.
+"""
+
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +24,7 @@ class Waiting:
     dataset_name: str
     has_data: bool
     is_due: bool
+    priority: int
 
     @property
     def can_start(self) -> bool:
@@ -37,6 +41,7 @@ def queued(session: Session) -> list[Waiting]:
             Job.dataset_name,
             Job.dataset_version.is_not(None),
             Job.run_after_at <= now_ms(),
+            Job.priority,
         )
         .where(Job.state == JobState.QUEUED)
         .order_by(Job.id)
@@ -49,10 +54,20 @@ def queued(session: Session) -> list[Waiting]:
 def _in_turn(waiting: list[Waiting], running: Counter[str]) -> Iterator[Waiting]:
     turns = Counter(running)
     ranked = []
-    for job in waiting:
-        ranked.append((not job.can_start, turns[job.owner_id], job.job_id, job))
+    for place, job in _placed(waiting):
+        ranked.append((not job.can_start, turns[job.owner_id], place, job))
         turns[job.owner_id] += job.can_start
     yield from (rank[-1] for rank in sorted(ranked, key=lambda rank: rank[:-1]))
+
+
+def _placed(waiting: list[Waiting]) -> Iterator[tuple[str, Waiting]]:
+    """Each job with the id of the one whose place it takes, oldest place first."""
+    own: defaultdict[tuple[str, bool], list[Waiting]] = defaultdict(list)
+    for job in waiting:
+        own[job.owner_id, job.can_start].append(job)
+    wished = {key: iter(sorted(jobs, key=lambda job: -job.priority)) for key, jobs in own.items()}
+    for job in waiting:
+        yield job.job_id, next(wished[job.owner_id, job.can_start])
 
 
 def claimable(session: Session) -> bool:

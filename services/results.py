@@ -17,7 +17,7 @@ from services.order import Waiting, queued
 from services.rows import batches_per_epoch
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
-from services.states import DatasetState, JobState
+from services.states import DatasetState, JobState, Relation
 
 # Epochs from whose seconds the expected end is told.
 ETA_EPOCHS = 5
@@ -68,6 +68,8 @@ class Filter:
     owner: str | None = None
     dataset: str | None = None
     label: tuple[str, str] | None = None
+    parent: str | None = None
+    relation: Relation | None = None
 
 
 def page(session: Session, wanted: Filter, limit: int, after: str | None, urls: Urls) -> answers.JobPage:
@@ -91,6 +93,10 @@ def _filtered(wanted: Filter) -> Select[Job]:
         query = query.join(Owner, Owner.id == Job.owner_id).where(Owner.name == wanted.owner)
     if wanted.dataset is not None:
         query = query.where(Job.dataset_name == wanted.dataset)
+    if wanted.parent is not None:
+        query = query.where(Job.parent_id == wanted.parent)
+    if wanted.relation is not None:
+        query = query.where(Job.relation == wanted.relation)
     if wanted.label is not None:
         key, value = wanted.label
         query = query.where(Job.labels[key].as_string() == value)
@@ -98,23 +104,57 @@ def _filtered(wanted: Filter) -> Select[Job]:
 
 
 def _jobs(session: Session, rows: Sequence[Job], urls: Urls) -> list[answers.Job]:
-    owners: dict[str, str] = {id_: name for id_, name in session.execute(select(Owner.id, Owner.name))}
-    places = _places(session) if any(row.state is JobState.QUEUED for row in rows) else {}
-    return [_job(session, row, owners[row.owner_id], places.get(row.id), urls) for row in rows]
+    around = _surroundings(session, rows)
+    return [_job(row, around, urls) for row in rows]
 
 
-def _job(session: Session, row: Job, owner: str, place: answers.QueuePlace | None, urls: Urls) -> answers.Job:
-    recent = session.scalars(
-        select(Epoch).where(Epoch.job_id == row.id).order_by(Epoch.epoch.desc()).limit(ETA_EPOCHS)
-    ).all()
-    attempt = session.get(Attempt, (row.id, row.attempts)) if row.attempts else None
+@dataclass(frozen=True)
+class _Surroundings:
+    """What answers about jobs need beside the jobs' rows, by job id; as many queries for one as for many."""
+
+    owners: dict[str, str]
+    """Names, by the owner's id."""
+    places: dict[str, answers.QueuePlace]
+    recent: dict[str, list[Epoch]]
+    """The last epochs, newest first."""
+    devices: dict[str, str]
+    """Of the last attempt."""
+    trained: dict[str, tuple[int, float]]
+    """When the first epoch of the job's own ended, and the seconds of all of them."""
+
+
+def _surroundings(session: Session, rows: Sequence[Job]) -> _Surroundings:
+    ids = [row.id for row in rows]
+    attempts = select(Attempt.job_id, Attempt.device).join(Job, Job.id == Attempt.job_id)
+    own = select(Epoch.job_id, func.min(Epoch.ended_at), func.sum(Epoch.seconds)).join(Job)
+    own = own.where(Epoch.job_id.in_(ids), Epoch.epoch >= Job.epochs_inherited).group_by(Epoch.job_id)
+    devices = attempts.where(Attempt.job_id.in_(ids), Attempt.number == Job.attempts)
+    return _Surroundings(
+        owners={id_: name for id_, name in session.execute(select(Owner.id, Owner.name))},
+        places=_places(session) if any(row.state is JobState.QUEUED for row in rows) else {},
+        recent=_recent_epochs(session, ids),
+        devices={id_: device for id_, device in session.execute(devices)},
+        trained={id_: (first, seconds) for id_, first, seconds in session.execute(own)},
+    )
+
+
+def _recent_epochs(session: Session, ids: Sequence[str]) -> dict[str, list[Epoch]]:
+    query = select(Epoch).join(Job).where(Epoch.job_id.in_(ids), Epoch.epoch >= Job.epochs_done - ETA_EPOCHS)
+    recent: dict[str, list[Epoch]] = {id_: [] for id_ in ids}
+    for epoch in session.scalars(query.order_by(Epoch.epoch.desc())):
+        recent[epoch.job_id].append(epoch)
+    return recent
+
+
+def _job(row: Job, around: _Surroundings, urls: Urls) -> answers.Job:
+    recent = around.recent[row.id]
     return answers.Job(
         id=row.id,
         name=row.name,
         state=row.state,
         reason=row.reason,
         detail=row.detail,
-        owner=owner,
+        owner=around.owners[row.owner_id],
         parent=_parent(row),
         priority=row.priority,
         note=row.note,
@@ -124,13 +164,13 @@ def _job(session: Session, row: Job, owner: str, place: answers.QueuePlace | Non
         progress=_progress(row, recent),
         best=None if row.best is None else answers.Best.model_validate(row.best),
         metrics=_finite(recent[0].metrics) if recent else None,
-        queue=place,
-        timings=_timings(session, row),
+        queue=around.places.get(row.id),
+        timings=_timings(row, *around.trained.get(row.id, (None, None))),
         attempts=row.attempts,
         cancel_requested=row.cancel_requested_at is not None,
         dataset=answers.DatasetRef(name=row.dataset_name, version=row.dataset_version),
         params_count=row.params_count,
-        device=None if attempt is None else attempt.device,
+        device=around.devices.get(row.id),
         engine=row.engine,
         environment=row.environment,
         steps_seconds=row.timings,
@@ -147,7 +187,9 @@ def _progress(row: Job, recent: Sequence[Epoch]) -> answers.Progress:
     done = row.epochs_done + row.epoch_fraction
     eta = None
     if row.state is JobState.RUNNING and recent:
-        eta = fmean(epoch.seconds for epoch in recent) * (row.epochs - done)
+        # The parent may have had another device: its epochs tell only until there is one of the job's own.
+        own = [epoch for epoch in recent if epoch.epoch >= row.epochs_inherited]
+        eta = fmean(epoch.seconds for epoch in own or recent) * (row.epochs - done)
     percent = 100.0 if row.state is JobState.SUCCEEDED else 100 * done / row.epochs
     return answers.Progress(
         epoch=row.epochs_done,
@@ -164,10 +206,7 @@ def _parent(row: Job) -> answers.Parent | None:
     return answers.Parent(job=row.parent_id, relation=row.relation)
 
 
-def _timings(session: Session, row: Job) -> answers.Timings:
-    first, seconds = session.execute(
-        select(func.min(Epoch.ended_at), func.sum(Epoch.seconds)).where(Epoch.job_id == row.id)
-    ).one()
+def _timings(row: Job, first: int | None, seconds: float | None) -> answers.Timings:
     return answers.Timings(
         created_at=moment(row.created_at),
         started_at=_moment_or_none(row.started_at),

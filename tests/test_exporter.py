@@ -19,13 +19,27 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Metric, Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy import select
 
+from services import jobs
 from services.artifacts import job_folder
+from services.errors import NotFound
 from services.ids import new_id
-from services.models import Attempt, Base, Dataset, DatasetVersion, Epoch, Evaluation, Job, Owner
+from services.models import (
+    Attempt,
+    Base,
+    Dataset,
+    DatasetVersion,
+    Epoch,
+    Evaluation,
+    Job,
+    MlflowRemoval,
+    Owner,
+)
 from services.settings import Settings
 from services.spec import TrainSpec
-from services.states import DatasetState, EvaluationState, JobState, Reason, Split
+from services.states import DatasetState, EvaluationState, JobState, Reason, Relation, Split
 from services.store import Store, open_store
 from worker.exporter import Exporter
 from worker.mlflow_copy import MlflowCopy
@@ -159,6 +173,9 @@ class Lab:
             "epochs_done": 0,
             "epochs_covered": 0,
             "epoch_fraction": 0.0,
+            "epochs_inherited": 0,
+            "priority": 0,
+            "changed_at": START,
             "revision": 1,
             "fence": 1,
             "attempts": 1,
@@ -397,6 +414,99 @@ def test_a_point_that_sql_does_not_have_is_found_at_the_end(lab: Lab) -> None:
     lab.end(job, JobState.FAILED, Reason.DIVERGED)
     lab.export_until_synced(job)
     assert [value for _, _, value in lab.points(job, "loss")] == [0.1 + 0.2, 0.1 + 0.2]
+
+
+def test_a_childs_run_holds_the_whole_history_and_names_the_parent(lab: Lab) -> None:
+    job = lab.add_job(parent_id="p" * 36, relation=Relation.CONTINUE, epochs_inherited=2)
+    lab.add_epochs(job, 0, 3)
+    lab.end(job, JobState.CANCELLED, Reason.USER_CANCELLED)
+    lab.export_until_synced(job)
+    run = lab.run(job)
+    assert [step for step, _, _ in lab.points(job, "loss")] == [0, 1, 2]
+    assert (run.data.tags["trainshed.parent"], run.data.tags["trainshed.relation"]) == ("p" * 36, "continue")
+    assert run.data.metrics["train_seconds"] == 0.25
+
+
+def test_a_note_that_came_later_stands_beside_the_sentence_about_the_job(lab: Lab) -> None:
+    job = lab.add_job()
+    lab.end(job, JobState.FAILED, Reason.DIVERGED)
+    lab.export_until_synced(job)
+    with lab.store.writes.begin() as session:
+        jobs.patch(session, job, {"note": "Too large a step."})
+    lab.export_until_synced(job)
+    sentence, _, note = lab.run(job).data.tags["mlflow.note.content"].partition("\n\n")
+    assert "failed (diverged)" in sentence
+    assert note == "Too large a step."
+
+
+def with_a_model(lab: Lab) -> str:
+    """A job that succeeded, with its files."""
+    job = lab.add_job()
+    folder = job_folder(lab.root, job)
+    folder.mkdir(parents=True)
+    (folder / "model.keras").write_bytes(b"weights")
+    np.save(folder / "input_example.npy", np.zeros((5, 4, 4), np.uint8))
+    lab.add_epochs(job, 0, 3)
+    lab.end(job, JobState.SUCCEEDED, Reason.FINISHED, model_sha256=sha256(b"weights").hexdigest())
+    return job
+
+
+def delete_everywhere(lab: Lab, job: str) -> None:
+    with lab.store.writes.begin() as session:
+        jobs.delete(session, job, also_in_mlflow=True)
+
+
+def removals(lab: Lab) -> list[str | None]:
+    with lab.store.reads() as session:
+        return list(session.scalars(select(MlflowRemoval.problem)))
+
+
+def test_a_deleted_jobs_run_and_model_go_once_mlflow_is_there(lab: Lab) -> None:
+    job, other = with_a_model(lab), with_a_model(lab)
+    for each in (job, other):
+        lab.export_until_synced(each)
+    experiment = lab.run(job).info.experiment_id
+    delete_everywhere(lab, job)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = lab.new_exporter(mlflow_url=f"http://127.0.0.1:{closed.getsockname()[1]}")
+        assert away.step() is False
+    [problem] = removals(lab)
+    assert "does not answer" in (problem or "")
+    lab.export()
+    assert removals(lab) == []
+    assert lab.runs(job) == []
+    [model] = lab.client.search_logged_models([experiment])
+    assert model.tags["trainshed.job_id"] == other
+    assert lab.run(other).info.status == "FINISHED"
+
+
+def test_an_export_under_way_does_not_bring_a_deleted_job_back(lab: Lab) -> None:
+    job = with_a_model(lab)
+    chapters = MlflowCopy(lab.store, lab.settings).complete(job)
+    next(chapters)
+    delete_everywhere(lab, job)
+    lab.export()
+    with pytest.raises((NotFound, MlflowException)):
+        list(chapters)
+    assert (lab.runs(job), removals(lab)) == ([], [])
+
+
+def test_a_job_deleted_before_its_run_was_made_gets_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = with_a_model(lab)
+    copy = MlflowCopy(lab.store, lab.settings)
+    experiment = copy._experiment(lab.owner)
+    find = copy._only_run
+
+    def find_late(*arguments: Any) -> str | None:
+        delete_everywhere(lab, job)
+        lab.export()
+        return find(*arguments)
+
+    monkeypatch.setattr(copy, "_only_run", find_late)
+    with pytest.raises(NotFound):
+        next(copy.complete(job))
+    assert (list(lab.client.search_runs([experiment])), removals(lab)) == ([], [])
 
 
 def test_an_evaluation_that_came_later_is_added(lab: Lab) -> None:

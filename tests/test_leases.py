@@ -100,7 +100,7 @@ def test_a_claim_holds_what_a_trainer_needs(store: Store) -> None:
     job = job_of(store, found.lease)
     assert found.spec == job.spec
     assert (found.dataset_name, found.dataset_version) == ("iris", job.dataset_version)
-    assert found.dataset_schema["rows"] == {"train": 120, "test": 30}
+    assert found.dataset_schema["rows"] == {"train": 120, "test": 30, "validation": 0}
     assert found.checkpoints == []
     assert found.best is None
     assert (job.id, job.state, job.reason, job.attempts) == (job_id, JobState.RUNNING, None, 1)

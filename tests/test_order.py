@@ -135,3 +135,29 @@ def test_the_queue_lists_running_jobs_then_waiting_ones_in_order(store: Store) -
     assert [job.id for job in found.jobs] == [running, his, hers]
     assert (found.running, found.queued, found.slots, found.why) == (1, 2, 2, None)
     assert [(worker.name, worker.busy) for worker in found.workers] == [("train@here", 1)]
+
+
+def prefer(session: Session, job_id: str, priority: int) -> None:
+    jobs.patch(session, job_id, {"priority": priority})
+
+
+def test_priority_reorders_a_persons_own_jobs_and_moves_nobody_elses(store: Store) -> None:
+    with store.writes.begin() as session:
+        ada = make_jobs(session, "ada", 3)
+        bob = make_jobs(session, "bob", 2)
+        assert order(session) == [ada[0], bob[0], ada[1], bob[1], ada[2]]
+        prefer(session, ada[2], 100)
+        prefer(session, ada[0], -1)
+        prefer(session, bob[1], 1)
+        assert order(session) == [ada[2], bob[1], ada[1], bob[0], ada[0]]
+        found = leases.claim(session, "train@here", "cpu", 60)
+        assert found is not None
+        assert found.lease.job_id == ada[2]
+
+
+def test_no_priority_helps_a_job_that_cannot_start(store: Store) -> None:
+    with store.writes.begin() as session:
+        waiting = make_job(session, dataset="wine", with_data=False)
+        (ready,) = make_jobs(session, "ada", 1)
+        prefer(session, waiting, 100)
+        assert order(session) == [ready, waiting]

@@ -11,6 +11,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 
 from services import export
+from services.export import Due
 from services.settings import Settings
 from services.store import Store
 
@@ -65,7 +66,7 @@ class Exporter:
         self._chapters: dict[str, Iterator[None]] = {}
 
     def step(self) -> bool:
-        """Send what MLflow lacks of live jobs, then go on with the job that ended first.
+        """Send what MLflow lacks of live jobs, then go on with the job that ended first, then remove one.
 
         Returns whether there was something to do. An MLflow that is away, or refuses, is a problem of the
         jobs concerned and no exception.
@@ -73,16 +74,15 @@ class Exporter:
         if not self._server_pause.is_over:
             return False
         with self._store.reads() as session:
-            due = export.due(session)
-        live, ended = self._not_pausing(due.live), self._not_pausing(due.ended)
-        if not live and not ended:
+            found = export.due(session)
+        due = Due(*(self._not_pausing(jobs) for jobs in (found.live, found.ended, found.deleted)))
+        if not (due.live or due.ended or due.deleted):
             return False
         if not self._server_answers():
-            self._note_problem(
-                [*due.live, *due.ended], f"MLflow at {self._settings.mlflow_url} does not answer."
-            )
+            jobs = [*found.live, *found.ended, *found.deleted]
+            self._note_problem(jobs, f"MLflow at {self._settings.mlflow_url} does not answer.")
             return False
-        self._export(self._opened_copy(), live, ended)
+        self._export(self._opened_copy(), due)
         return True
 
     def _not_pausing(self, jobs: Sequence[str]) -> list[str]:
@@ -112,16 +112,19 @@ class Exporter:
             self._copy = MlflowCopy(self._store, self._settings)
         return self._copy
 
-    def _export(self, copy: "MlflowCopy", live: Sequence[str], ended: Sequence[str]) -> None:
-        for job in live:
+    def _export(self, copy: "MlflowCopy", due: Due) -> None:
+        for job in due.live:
             if not self._try(copy, job, partial(copy.follow, job)):
                 # Perhaps MLflow went away just now: the next step asks before another call is lost.
                 return
             self._job_pauses.pop(job, None)
-        if ended:
+        if due.ended:
             # One that was begun goes first: another that keeps failing must not make it start over.
-            job = next((job for job in ended if job in self._chapters), ended[0])
+            job = next((job for job in due.ended if job in self._chapters), due.ended[0])
             self._try(copy, job, partial(self._go_on, copy, job))
+        # Exports are steps of this same thread, so none that began before the job was deleted goes on after.
+        if due.deleted and self._try(copy, due.deleted[0], partial(copy.remove, due.deleted[0])):
+            self._job_pauses.pop(due.deleted[0], None)
 
     def _go_on(self, copy: "MlflowCopy", job: str) -> None:
         chapters = self._chapters.get(job) or copy.complete(job)

@@ -22,16 +22,16 @@ from mlflow.exceptions import MlflowException
 
 from services import export, results
 from services.artifacts import job_folder
-from services.curves import curves_file
-from services.errors import TrainshedError
+from services.errors import NotFound, TrainshedError
 from services.export import Record
 from services.models import Job
+from services.pictures import learning_curves, picture_file
 from services.settings import Settings
 from services.shapes import summarize
 from services.store import Store
 from worker import mlflow_run
 from worker.mlflow_model import MODEL_NAME, write_model_folder
-from worker.mlflow_run import JOB_TAG, Point
+from worker.mlflow_run import EXPERIMENT_PREFIX, JOB_TAG, Point
 
 # OSError includes the errors of requests, ValueError those of answers that are not JSON.
 FAILURES: Final = (MlflowException, OSError, ValueError, TrainshedError)
@@ -99,6 +99,18 @@ class MlflowCopy:
             # False: an evaluation came meanwhile, and the job is still due.
             export.mark_synced(session, record)
 
+    def remove(self, job_id: str) -> None:
+        """Delete the runs and models of a job that SQL does not have any more, in whosever experiment."""
+        ours = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
+        if ids := [experiment.experiment_id for experiment in ours]:
+            for model in self._client.search_logged_models(ids, _has_tag(job_id)):
+                self._client.delete_logged_model(model.model_id)
+            for run in self._client.search_runs(ids, _has_tag(job_id)):
+                self._client.delete_run(run.info.run_id)
+        self.forget(job_id)
+        with self._store.writes.begin() as session:
+            export.note_removed(session, job_id)
+
     def _read(self, job_id: str, *, unconfirmed_only: bool = False) -> Record:
         with self._store.reads() as session:
             return export.read(session, job_id, unconfirmed_only=unconfirmed_only)
@@ -111,6 +123,12 @@ class MlflowCopy:
         record = self._read(job_id, unconfirmed_only=True)
         experiment_id = self._experiment(record.owner)
         run_id = self._only_run(experiment_id, record) or self._new_run(experiment_id, record.job)
+        with self._store.reads() as session:
+            is_there = export.is_there(session, job_id)
+        if not is_there:
+            # Deleted meanwhile, and nobody would look for a run made after that.
+            self._client.delete_run(run_id)
+            raise NotFound("job", job_id)
         self._describe(run_id, record)
         with self._store.writes.begin() as session:
             export.note_run(session, job_id, experiment_id, run_id)
@@ -194,7 +212,7 @@ class MlflowCopy:
     def _draw(self, job: Job) -> Path:
         with self._store.reads() as session:
             history = results.history(session, job.id)
-        return curves_file(job_folder(self._root, job.id), history, job.name, "png")
+        return picture_file(job_folder(self._root, job.id), learning_curves(job.name, history), "png")
 
     def _send_files(self, run_id: str, record: Record, picture: Path | None) -> None:
         with tempfile.TemporaryDirectory(prefix="trainshed-export-") as name:

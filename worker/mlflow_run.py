@@ -37,6 +37,7 @@ STATUS: Final = {
     JobState.FAILED: "FAILED",
     JobState.CANCELLED: "KILLED",
 }
+EXPERIMENT_PREFIX: Final = "trainshed/"
 EVALUATION_PREFIX: Final = {Split.TEST: "test_", Split.VALIDATION: "eval_val_", Split.TRAIN: "eval_train_"}
 
 
@@ -55,7 +56,7 @@ class Point(NamedTuple):
 
 def experiment_name(owner: str) -> str:
     """Each person has one experiment."""
-    return f"trainshed/{owner}"
+    return f"{EXPERIMENT_PREFIX}{owner}"
 
 
 def params(record: Record) -> list[Param]:
@@ -117,11 +118,13 @@ def tags(record: Record, public_url: str | None) -> list[RunTag]:
         "trainshed.dataset": f"{job.dataset_name}@{job.dataset_version}",
         "trainshed.device": record.device,
         "trainshed.reason": job.reason,
+        "trainshed.parent": job.parent_id,
+        "trainshed.relation": job.relation,
         **{f"trainshed.{name}": value for name, value in job.environment.items()},
         MLFLOW_USER: record.owner,
         MLFLOW_SOURCE_NAME: f"{public_url.rstrip('/')}/v1/jobs/{job.id}" if public_url else "trainshed",
         MLFLOW_SOURCE_TYPE: "JOB",
-        MLFLOW_RUN_NOTE: note(record),
+        MLFLOW_RUN_NOTE: note(record) if job.note is None else f"{note(record)}\n\n{job.note}",
     }
     return [RunTag(key, str(value)) for key, value in found.items() if value is not None]
 
@@ -167,7 +170,7 @@ def closing_points(record: Record) -> list[Point]:
     job = record.job
     once = {
         "params_count": job.params_count,
-        "train_seconds": math.fsum(epoch.seconds for epoch in record.epochs),
+        "train_seconds": math.fsum(e.seconds for e in record.epochs if e.epoch >= job.epochs_inherited),
         "queue_seconds": None if job.started_at is None else (job.started_at - job.created_at) / 1000,
         "best_epoch": None if job.best is None else job.best["epoch"],
     }

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from sqlalchemy.exc import OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
-from services import evaluations, leases
+from services import errands, leases
 from services.errors import LeaseLost
+from services.models import Evaluation, Prediction
 from services.order import claimable
 from services.states import Reason
 from services.store import Store
@@ -40,7 +41,8 @@ class Reconciler:
 
     def _reconcile(self, session: Session) -> None:
         if self._is_settled():
-            evaluations.abandon(session)
+            for table in (Evaluation, Prediction):
+                errands.abandon(session, table)
             for lease in leases.expired(session):
                 expire(session, lease)
 

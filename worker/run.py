@@ -91,6 +91,7 @@ def _order(station: Station, claim: Claim, slot: Slot) -> events.TrainOrder:
             events.CheckpointFile(path=str(folder / file.path), epoch=file.epoch - 1, sha256=file.sha256)
             for file in claim.checkpoints
         ],
+        best=None if claim.best is None else events.BestEpoch(**claim.best),
         device=slot.device,
     )
 
@@ -236,9 +237,10 @@ def _store_success(session: Any, *, claim: Claim, finished: events.Finished) -> 
         model_sha256=finished.model.sha256,
         timings=finished.timings,
         engine=finished.engine,
+        target_scaling=None if finished.target_scaling is None else vars(finished.target_scaling),
     )
     results = [
-        leases.EvaluationResult(Split(one.split), finite(one.metrics), one.rows)
+        leases.EvaluationResult(Split(one.split), finite(one.metrics), one.rows, one.outcome)
         for one in finished.evaluations
     ]
     for result, id_ in zip(

@@ -45,7 +45,6 @@ ADDED: dict[str, list[tuple[str, sa.types.TypeEngine[Any], str | None]]] = {
         ("parent_id", sa.String(length=36), None),
         ("relation", sa.String(length=20), None),
         ("epochs_inherited", sa.Integer(), "0"),
-        ("resets_early_stopping", sa.Boolean(), "false"),
         ("priority", sa.Integer(), "0"),
         ("note", sa.Text(), None),
         ("target_scaling", sa.JSON(none_as_null=True), None),
