@@ -1,4 +1,4 @@
-"""Fixtures: a migrated store on SQLite and on Postgres, the HTTP application on it, a real Valkey."""
+"""Fixtures: a migrated store on both databases, the HTTP application on it, a Valkey, a running stack."""
 
 import shutil
 import socket
@@ -24,8 +24,25 @@ from services.models import Base
 from services.settings import Settings
 from services.store import Store, open_store
 from tests.postgres import Postgres, running_postgres
+from tests.stack import Stack, running_stack
 
 KINDS = ("sqlite", "postgres")
+
+
+# They take longest, and share what takes long to start.
+FIRST = ("test_end_to_end", "test_http_examples", "test_round_trip", "test_uploads_end_to_end")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: where two processes run the tests, neither is left with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in FIRST)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running `trainshed up`. Tests share it: each leaves it running, with names of its own in it."""
+    with running_stack(tmp_path_factory.mktemp("service") / "home with a blank") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

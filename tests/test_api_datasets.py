@@ -15,7 +15,10 @@ def test_datasets_are_listed_and_shown(http: httpx.Client, store: Store) -> None
     assert (listed["iris"]["state"], listed["wine"]["state"]) == ("ready", "available")
     shown = http.get("/v1/datasets/iris").json()
     assert shown == listed["iris"]
-    assert (shown["version"], shown["schema"]["rows"]) == (version, {"train": 120, "test": 30, "validation": 0})
+    assert (shown["version"], shown["schema"]["rows"]) == (
+        version,
+        {"train": 120, "test": 30, "validation": 0},
+    )
     assert http.get(f"/v1/datasets/iris/versions/{version[:8]}").json() == shown
     assert http.get("/v1/datasets/wine/ledger").json() == {"data": []}
 

@@ -82,7 +82,7 @@ def test_a_job_answers_with_what_came_of_it(http: httpx.Client, store: Store) ->
         session.execute(update(Job).values(mlflow_run_id="r" * 32, mlflow_experiment_id="1"))
     job = http.get(f"/v1/jobs/{claim.lease.job_id}").json()
     assert (job["state"], job["reason"], job["queue"]) == ("succeeded", "finished", None)
-    assert job["progress"] == {"epoch": 5, "of": 5, "percent": 100.0, "eta_seconds": None}
+    assert job["progress"] == {"epoch": 5, "of": 5, "inherited": 0, "percent": 100.0, "eta_seconds": None}
     assert job["best"] == {"epoch": 4, "metric": "val_loss", "value": 0.22}
     assert job["metrics"]["loss"] == 0.2
     assert "val_accuracy" not in job["metrics"]

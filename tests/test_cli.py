@@ -1,4 +1,4 @@
-"""The client and the command line against a small HTTP server that speaks the service's contract."""
+"""The command line against a small HTTP server that speaks the service's contract."""
 
 import copy
 import io
@@ -6,361 +6,59 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from rich.console import Console
 
 from services import answers
+from tests.stub import (
+    EVALUATED,
+    EVALUATION,
+    NOTHING,
+    NOW,
+    PARTS,
+    PREDICTED,
+    PREDICTION,
+    PROBLEM,
+    REJECTED,
+    ROWS_WRONG,
+    SPEC,
+    SUCCESS,
+    UPLOAD,
+    Service,
+    ended,
+    make_id,
+    make_job,
+    running,
+    serving,
+    write_spec,
+)
 from trainshed import answers as typed
 from trainshed.cli import app
 from trainshed.client import Client
 from trainshed.demo import show_job
-from trainshed.errors import (
-    AmbiguousJob,
-    Conflict,
-    KeyUnknown,
-    NoSuchFile,
-    NoSuchJob,
-    NotFound,
-    NotWritten,
-    Refused,
-    ServerFailed,
-    ServerUnknown,
-    StillRunning,
-    TooShort,
-    Unauthorized,
-    Unreachable,
-)
+from trainshed.errors import KeyUnknown, ServerUnknown
 from trainshed.follow import follow
 from trainshed.ports import free_port
 from trainshed.settings import Settings, find
+from trainshed.tables import prediction_row
 
 CHECKOUT = Path(__file__).parents[1]
-KEY = "ts_a-key"
-NOW = "2026-01-02T03:04:05.678Z"
-SPEC = "name: tiny\nmodel: {layers: [Flatten]}\n"
-
-
-def make_id(number: int) -> str:
-    return f"0190{number:04x}-0000-7000-8000-{number:012x}"
-
-
-def make_job(**changes: Any) -> dict[str, Any]:
-    job = {
-        "id": make_id(1),
-        "name": "tiny",
-        "state": "queued",
-        "reason": None,
-        "detail": None,
-        "owner": "ada",
-        "labels": {"course": "ds3"},
-        "spec": {"name": "tiny"},
-        "seed": 42,
-        "progress": {"epoch": 0, "of": 3, "percent": 0.0, "eta_seconds": None},
-        "best": None,
-        "metrics": None,
-        "queue": {"position": 1, "ahead": 0, "why": "The dataset fashion_mnist is being fetched."},
-        "timings": {
-            "created_at": NOW,
-            "started_at": None,
-            "finished_at": None,
-            "queue_seconds": None,
-            "first_epoch_seconds": None,
-            "train_seconds": None,
-        },
-        "attempts": 0,
-        "cancel_requested": False,
-        "dataset": {"name": "fashion_mnist", "version": None},
-        "params_count": 266610,
-        "device": None,
-        "engine": None,
-        "environment": {},
-        "steps_seconds": {},
-        "mlflow": {"run_id": "r1", "url": "http://127.0.0.1:5000/#/experiments/1/runs/r1", "synced": True},
-        "links": {},
-    } | changes
-    answers.Job.model_validate(job)
-    return job
-
-
-def running(epoch: int, **metrics: float) -> dict[str, Any]:
-    progress = {"epoch": epoch, "of": 3, "percent": epoch * 33.3, "eta_seconds": 65.0}
-    return {"state": "running", "queue": None, "progress": progress, "metrics": metrics or None}
-
-
-def ended(state: str, reason: str, **changes: Any) -> dict[str, Any]:
-    return {"state": state, "reason": reason, "queue": None} | changes
-
-
-SUCCESS = [
-    running(0),
-    running(1, loss=0.7, val_accuracy=0.85),
-    running(2, loss=0.5, val_accuracy=0.87),
-    ended("succeeded", "finished", metrics={"loss": 0.4, "val_accuracy": 0.885})
-    | {"progress": {"epoch": 3, "of": 3, "percent": 100.0, "eta_seconds": 0.0}},
-]
-HISTORY = {
-    "params": {"verbose": 1, "epochs": 3, "steps": 10},
-    "epoch": [0, 1, 2],
-    "history": {"loss": [0.7, 0.5, None], "val_accuracy": [0.85, 0.87, 0.885]},
-    "provisional_from": None,
-}
-EVALUATION = {
-    "id": "e1",
-    "job": make_id(1),
-    "split": "test",
-    "state": "queued",
-    "metrics": None,
-    "rows": None,
-    "detail": None,
-    "reason": "final",
-    "looks_before": 0,
-    "created_at": NOW,
-    "finished_at": None,
-}
-EVALUATED = EVALUATION | {"state": "succeeded", "metrics": {"loss": 0.35, "accuracy": 0.8753}, "rows": 10_000}
-DATASET = {
-    "name": "fashion_mnist",
-    "state": "ready",
-    "version": "ab" * 32,
-    "description": "Zalando's pictures of clothes",
-    "schema": {
-        "name": "fashion_mnist",
-        "task": "multiclass",
-        "features": {"shape": [28, 28], "dtype": "uint8", "names": None},
-        "target": {
-            "shape": [],
-            "dtype": "uint8",
-            "names": ["class"],
-            "class_names": ["a", "b"],
-            "minimum": None,
-            "maximum": None,
-        },
-        "rows": {"train": 60000, "test": 10000},
-        "layout": 1,
-    },
-    "problem": None,
-    "sources": [{"name": "the cache", "why": "it is empty."}, {"name": "a package", "why": None}],
-}
-PARTS: dict[str, Any] = {
-    "history": HISTORY,
-    "logs": "Epoch 1/3\n",
-    "model": b"a model " * 10_000,
-    "learning-curves.png": b"\x89PNG",
-    "learning-curves.svg": b"<svg/>",
-}
-WORKER = {
-    "name": "w1",
-    "kind": "train",
-    "host": "here",
-    "slots": 1,
-    "busy": 1,
-    "device": "cpu",
-    "ready": True,
-    "seen_at": NOW,
-}
-PROBLEM = {
-    "type": "about:blank",
-    "title": "Unprocessable Entity",
-    "status": 422,
-    "detail": "The request has 2 problems; nothing was queued.",
-    "instance": "/v1/jobs",
-    "errors": [
-        {
-            "code": "too_small",
-            "pointer": "/fit/epochs",
-            "message": "Must be at least 1.",
-            "received": 0,
-            "expected": "1 or more",
-        },
-        {
-            "code": "unknown_key",
-            "pointer": "/model/layer",
-            "message": "Unknown key.",
-            "received": None,
-            "expected": "layers",
-        },
-    ],
-}
-
-
-@dataclass
-class Request:
-    method: str
-    path: str
-    query: list[tuple[str, str]]
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Service:
-    """What the server holds; `story` are the changes of a job, one each time it is asked for news."""
-
-    jobs: list[dict[str, Any]] = field(default_factory=list)
-    story: list[dict[str, Any]] = field(default_factory=list)
-    evaluation: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(EVALUATION))
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-    mishaps: list[int | None] = field(default_factory=list)
-    """For each coming request: a status to refuse it with, None to drop the connection, 0 for neither."""
-    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
-    url: str = ""
-
-    def answer(self, request: Request) -> tuple[int, Any, dict[str, str]]:
-        parts = request.path.strip("/").split("/")
-        query = dict(request.query)
-        match [request.method, *parts]:
-            case ["GET", "readyz"]:
-                return 503, {"status": "unavailable", "checks": {"train_worker": "warming up"}}, {}
-            case _ if request.headers.get("authorization") != f"Bearer {KEY}":
-                return problem(401, "Send a valid key.")
-            case ["POST", "v1", "jobs"]:
-                return self._submit(request, query)
-            case ["GET", "v1", "jobs"]:
-                return self._page(query)
-            case ["GET", "v1", "queue"]:
-                queue = {"running": 1, "queued": 0, "slots": 1, "why": None, "jobs": self.jobs}
-                return 200, queue | {"workers": [WORKER]}, {}
-            case ["GET", "v1", "datasets"]:
-                return 200, {"data": [DATASET]}, {}
-            case ["GET", "v1", "datasets", "fashion_mnist"]:
-                return 200, DATASET, {}
-            case ["GET", "v1", "datasets", _, "ledger"]:
-                look = {"job": make_id(1), "looked_at": NOW, "who": "ada", "why": "final", "looks_before": 0}
-                return 200, {"data": [look]}, {}
-            case [_, "v1", "jobs", job_id, *rest]:
-                found = [job for job in self.jobs if job["id"] == job_id]
-                return self._job(request, found[0], rest) if found else problem(404, f"No job {job_id}.")
-        return problem(404, "No such route.")
-
-    def _submit(self, request: Request, query: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
-        if b"epochs: 0" in request.body:
-            return 422, PROBLEM, {}
-        if query.get("dry_run"):
-            dry = {
-                "spec": {},
-                "params_count": 10,
-                "batches_per_epoch": None,
-                "warnings": ["All kernels are 0."],
-            }
-            return 200, dry, {}
-        key = request.headers["idempotency-key"]
-        if key not in self.keys:
-            self.keys[key] = make_job(id=make_id(len(self.jobs) + 1))
-            self.jobs.insert(0, self.keys[key])
-        return 201, self.keys[key], {}
-
-    def _page(self, query: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
-        first = int(query.get("after", 0))
-        past = first + int(query["limit"])
-        has_more = past < len(self.jobs)
-        after = str(past) if has_more else None
-        return 200, {"data": self.jobs[first:past], "has_more": has_more, "next_after": after}, {}
-
-    def _job(self, request: Request, job: dict[str, Any], rest: list[str]) -> tuple[int, Any, dict[str, str]]:
-        match [request.method, *rest]:
-            case ["GET"]:
-                return self._show(request, job)
-            case ["POST", "cancel"]:
-                if job["state"] == "succeeded":
-                    return problem(409, "The job has succeeded already.")
-                job["cancel_requested"] = True
-                return 202, job, {}
-            case ["DELETE"]:
-                self.jobs.remove(job)
-                return 204, None, {}
-            case ["POST", "evaluations"]:
-                return 202, self.evaluation, {}
-            case ["GET", "evaluations"]:
-                return 200, {"data": self.evaluations}, {}
-            case ["GET", "evaluations", "e1"]:
-                return 200, EVALUATED, {}
-            case ["GET", "history"] if ("format", "csv") in request.query:
-                return 200, "epoch,loss\n0,0.7\n", {}
-            case ["GET", part] if part in PARTS:
-                return 200, PARTS[part], {}
-        return problem(404, "No such route.")
-
-    def _show(self, request: Request, job: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
-        known = request.headers.get("if-none-match")
-        if known and self.story:
-            job |= self.story.pop(0)
-        tag = f'"{hash(json.dumps(job))}"'
-        return (304, None, {"ETag": tag}) if tag == known else (200, job, {"ETag": tag})
-
-
-def problem(status: int, detail: str) -> tuple[int, Any, dict[str, str]]:
-    document = {"type": "about:blank", "title": "No", "status": status, "detail": detail, "errors": []}
-    return status, document, {}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    service: Service
-
-    def handle_any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        split = urlsplit(self.path)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, split.path, parse_qsl(split.query), headers, body)
-        self.service.requests.append(request)
-        mishap = self.service.mishaps.pop(0) if self.service.mishaps else 0
-        if mishap is None:
-            self.service.answer(request)
-            self.close_connection = True
-        elif mishap:
-            self.reply(mishap, "away", {})
-        else:
-            self.reply(*self.service.answer(request))
-
-    do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 (the base class's names)
-
-    def reply(self, status: int, answer: Any, headers: dict[str, str]) -> None:
-        kind = "application/problem+json" if status >= 400 else "application/json"
-        if isinstance(answer, str | bytes):
-            content, kind = answer if isinstance(answer, bytes) else answer.encode(), "text/plain"
-        else:
-            content = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    held = Service()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"service": held}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    held.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("TRAINSHED_URL", held.url)
-    monkeypatch.setenv("TRAINSHED_KEY", KEY)
-    monkeypatch.setenv("TRAINSHED_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield held
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(monkeypatch, tmp_path) as held:
+        yield held
 
 
 @pytest.fixture
 def client(service: Service) -> Iterator[Client]:
-    with Client(patience=5) as connected:
+    with Client() as connected:
         yield connected
 
 
@@ -384,192 +82,6 @@ def trainshed(service: Service, capsys: pytest.CaptureFixture[str]) -> Any:
         return Result(int(exit_.value.code or 0), printed.out, printed.err)
 
     return call
-
-
-def write_spec(folder: Path, text: str = SPEC) -> Path:
-    file = folder / "spec.yaml"
-    file.write_text(text)
-    return file
-
-
-# Client
-
-
-def test_a_file_is_submitted_as_it_is_with_overrides_beside_it(
-    client: Client, service: Service, tmp_path: Path
-) -> None:
-    text = "# my notes\nname: tiny\n"
-    job = client.submit(
-        write_spec(tmp_path, text), overrides={"fit.epochs": 5, "name": "a=b", "fit.early_stopping": None}
-    )
-
-    sent = service.requests[-1]
-    assert (job.id, job.state, job.has_ended) == (make_id(1), "queued", False)
-    assert sent.body == text.encode()
-    assert sent.headers["content-type"] == "application/yaml"
-    assert sent.query == [("set", "fit.epochs=5"), ("set", 'name="a=b"'), ("set", "fit.early_stopping=null")]
-
-
-def test_mappings_and_texts_are_submitted_too(client: Client, service: Service) -> None:
-    client.submit({"name": "tiny"})
-    client.submit('{"name": "tiny"}')
-    client.submit("name: tiny")
-
-    kinds = [request.headers["content-type"] for request in service.requests]
-    assert kinds == ["application/json", "application/json", "application/yaml"]
-
-
-def test_a_line_that_names_a_file_is_that_file(client: Client, service: Service, tmp_path: Path) -> None:
-    write_spec(tmp_path)
-    client.submit("spec.yaml")
-    assert service.requests[-1].body == SPEC.encode()
-
-    client.submit('{"name": "' + "long" * 2000 + '"}')
-    for name in ("no-such.yaml", "no-such.json", Path("no-such")):
-        with pytest.raises(NoSuchFile, match="There is no file no-such"):
-            client.submit(name)
-
-
-@pytest.mark.parametrize("mishaps", [[503, 502, 504], [None]])
-def test_a_submit_is_repeated_with_its_key_and_makes_one_job(
-    client: Client, service: Service, mishaps: list[int | None]
-) -> None:
-    service.mishaps = list(mishaps)
-    client.submit(SPEC)
-
-    assert len(service.requests) == len(mishaps) + 1
-    assert len({request.headers["idempotency-key"] for request in service.requests}) == 1
-    assert len(service.jobs) == 1
-
-
-def test_a_look_at_the_test_split_is_not_repeated_once_it_may_have_been_taken(
-    client: Client, service: Service
-) -> None:
-    job = client.submit(SPEC)
-    service.requests.clear()
-    service.mishaps = [None]
-
-    with pytest.raises(Unreachable):
-        job.evaluate("test", reason="final")
-    assert len(service.requests) == 1
-
-
-def test_an_absent_server_is_reported_at_once(service: Service) -> None:
-    began = time.monotonic()
-    with pytest.raises(Unreachable, match="trainshed up"):
-        Client(f"http://127.0.0.1:{free_port()}").queue()
-    assert time.monotonic() - began < 3
-
-
-def test_a_server_that_stays_away_is_given_up_with_its_own_words(service: Service) -> None:
-    service.mishaps = [503] * 100
-    with Client(patience=0.5) as client, pytest.raises(ServerFailed, match="503"):
-        client.queue()
-
-
-def test_all_problems_of_a_spec_are_told_at_once(client: Client) -> None:
-    with pytest.raises(Refused) as refused:
-        client.submit("fit: {epochs: 0}")
-
-    assert [item["pointer"] for item in refused.value.problems] == ["/fit/epochs", "/model/layer"]
-    assert str(refused.value).splitlines() == [
-        "The request has 2 problems; nothing was queued.",
-        "  /fit/epochs: Must be at least 1. (got 0; expected 1 or more)",
-        "  /model/layer: Unknown key. (expected layers)",
-    ]
-
-
-def test_refusals_have_classes(client: Client, service: Service) -> None:
-    with pytest.raises(NotFound):
-        client.job(make_id(9))
-    with Client(key="wrong") as stranger, pytest.raises(Unauthorized, match="TRAINSHED_HOME"):
-        stranger.queue()
-    job = client.submit(SPEC)
-    service.jobs[0]["state"] = "succeeded"
-    with pytest.raises(Conflict, match="succeeded already"):
-        job.cancel()
-
-
-def test_watch_gives_each_change_and_lets_the_server_wait(client: Client, service: Service) -> None:
-    job = client.submit(SPEC)
-    service.story = copy.deepcopy(SUCCESS)
-    service.requests.clear()
-
-    seen = [(snapshot["state"], snapshot["progress"]["epoch"]) for snapshot in job.watch(min_interval=0)]
-
-    assert seen == [("queued", 0), ("running", 0), ("running", 1), ("running", 2), ("succeeded", 3)]
-    assert job.has_ended
-    first, *others = service.requests
-    assert "prefer" not in first.headers
-    assert {request.headers["prefer"] for request in others} == {"wait=30"}
-
-
-def test_watch_outlives_a_restart_of_the_server(client: Client, service: Service) -> None:
-    job = client.submit(SPEC)
-    service.story = copy.deepcopy(SUCCESS)
-    service.mishaps = [0, None, 503, 0]
-
-    assert [snapshot["state"] for snapshot in job.watch(min_interval=0)][-1] == "succeeded"
-
-
-def test_wait_ends_with_the_job_or_with_its_time(client: Client, service: Service) -> None:
-    job = client.submit(SPEC)
-    with pytest.raises(StillRunning):
-        job.wait(timeout=0.2)
-    service.story = copy.deepcopy(SUCCESS)
-    assert job.wait(timeout=10).state == "succeeded"
-
-
-def test_jobs_are_read_page_by_page_and_only_as_far_as_needed(client: Client, service: Service) -> None:
-    service.jobs = [make_job(id=make_id(number)) for number in range(250)]
-
-    assert [job.id for job in client.jobs(state="queued", label="course:ds3")] == [
-        job["id"] for job in service.jobs
-    ]
-    assert [dict(request.query).get("after") for request in service.requests] == [None, "100", "200"]
-    assert ("label", "course:ds3") in service.requests[0].query
-
-    service.requests.clear()
-    assert len(list(client.jobs(limit=130))) == 130
-    assert [dict(request.query)["limit"] for request in service.requests] == ["100", "30"]
-
-
-def test_ids_may_be_abbreviated_at_either_end(client: Client, service: Service) -> None:
-    service.jobs = [make_job(id=make_id(number)) for number in (0xABC2, 0xABC1, 7)]
-
-    assert client.find("last").id == make_id(0xABC2)
-    assert client.find(make_id(7)).id == make_id(7)
-    assert client.find("0190ABC1").id == make_id(0xABC1)
-    assert client.find("0000abc2").id == make_id(0xABC2)
-    with pytest.raises(AmbiguousJob, match="2 jobs"):
-        client.find("0190abc")
-    with pytest.raises(NoSuchJob):
-        client.find("ffff")
-    with pytest.raises(TooShort, match="four characters"):
-        client.find("bc2")
-    service.jobs = [make_job(id=make_id(number)) for number in range(7)]
-    with pytest.raises(AmbiguousJob, match=f"{make_id(4)} … and 2 more"):
-        client.find("0190")
-
-
-def test_a_download_appears_whole_or_not_at_all(client: Client, service: Service, tmp_path: Path) -> None:
-    job = client.submit(SPEC)
-    assert job.download_model("m.keras").read_bytes() == b"a model " * 10_000
-    assert job.learning_curves("c.svg").read_text() == "<svg/>"
-    for place in ("/nonexistent/m.keras", tmp_path):
-        with pytest.raises(NotWritten, match="cannot be written"):
-            job.download_model(place)
-    with pytest.raises(ValueError, match=r"\.png or \.svg"):
-        job.learning_curves("c.pdf")
-    service.jobs.clear()
-    with pytest.raises(NotFound):
-        job.download_model("m2.keras")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["c.svg", "m.keras"]
-
-
-def test_readiness_is_told_in_words(client: Client) -> None:
-    assert client.missing() == "train_worker: warming up"
-    assert Client(f"http://127.0.0.1:{free_port()}", "k").missing() == "the API"
 
 
 # Settings
@@ -758,6 +270,21 @@ def test_an_invalid_spec_is_a_usage_error_with_all_problems(trainshed: Any, tmp_
         ["model", "last", "--out", "m.h5"],
         ["up", "--port", "8080", "--mlflow-port", "8080"],
         ["evaluate", "last", "--split", "exam"],
+        ["plot", "last", "--kind", "pie"],
+        ["predict", "last"],
+        ["predict", "last", "--instances", "[]", "--split", "test"],
+        ["predict", "last", "--instances", "{"],
+        ["predict", "last", "--instances", "{}"],
+        ["predict", "last", "--instances", "[]", "--threshold", "a=b"],
+        ["predict", "last", "--instances", "[]", "--threshold", "0.5", "--threshold", "a=0.5"],
+        ["predict", "last", "--instances", "[]", "--out", "p.xlsx"],
+        ["predict", "last", "--file", "none.csv"],
+        ["continue", "last"],
+        ["continue", "last", "--epochs", "0"],
+        ["update", "last", "--label", "key"],
+        ["datasets", "add", "none.csv", "--name", "a", "--task", "binary"],
+        ["datasets", "add", "spec.yaml", "--name", "a"],
+        ["datasets", "add", "spec.yaml", "--meta", "none.yaml"],
         ["show", "ffff"],
         ["delete", "last"],
         ["no-such-command"],
@@ -795,6 +322,15 @@ READING = [
     ["plot"],
     ["model"],
     ["evaluations"],
+    ["predict", "last", "--instances", "[[1, 2]]"],
+    ["continue", "last", "--epochs", "5"],
+    ["retry", "last"],
+    ["clone", "last", "--set", "fit.epochs=5"],
+    ["update", "last", "--note", "a try"],
+    ["datasets", "add", "houses.csv", "--name", "houses", "--task", "regression", "--target", "price"],
+    ["datasets", "versions", "fashion_mnist"],
+    ["logs", "--attempt", "1"],
+    ["plot", "--kind", "confusion-matrix"],
 ]
 
 
@@ -803,7 +339,9 @@ def test_every_command_speaks_json_before_or_after_its_name(
     trainshed: Any, service: Service, arguments: list[str]
 ) -> None:
     service.jobs = [make_job(**ended("failed", "diverged"))]
+    Path("houses.csv").write_text("rooms,price\n3,1.5\n")
     before = trainshed("-o", "json", *arguments)
+    service.jobs = service.jobs[-1:]
     after = trainshed(*arguments, "--output", "json")
 
     assert (before.code, after.code) == (0, 0), before.err
@@ -815,7 +353,7 @@ def test_every_command_speaks_json_before_or_after_its_name(
     ("arguments", "words"),
     [
         (["ls"], ["00000001", "tiny", "running", "1/3", "val_accuracy 0.8500", "fashion_mnist"]),
-        (["show"], [make_id(1), "266,610", "course=ds3", "MLflow"]),
+        (["show"], [make_id(1), "266,610", "course:ds3", "MLflow"]),
         (["history"], ["loss", "val_accuracy", "0.8850", "nan"]),
         (["history", "--csv"], ["epoch,loss"]),
         (["queue"], ["1 running on 1 slot,", "w1", "1/1"]),
@@ -828,6 +366,17 @@ def test_every_command_speaks_json_before_or_after_its_name(
         (["delete", "last", "--yes"], ["Deleted"]),
         (["model", "--out", "m.keras"], ["Wrote m.keras"]),
         (["plot", "--out", "c.svg"], ["Wrote c.svg"]),
+        (["plot", "--kind", "confusion-matrix"], ["Wrote confusion-matrix.png"]),
+        (["predict", "last", "--instances", '[{"x": 1}, {"x": 2}]'], ["class_name", "b", "0.7500"]),
+        (["predict", "last", "--split", "test", "--reason", "final", "--out", "p.csv"], ["Wrote p.csv"]),
+        (
+            ["continue", "last", "--epochs", "5", "--early-stopping", "reset"],
+            [f"Job {make_id(2)} is queued."],
+        ),
+        (["retry", "last"], [f"Job {make_id(2)} is queued."]),
+        (["clone", "last"], [f"Job {make_id(2)} is queued."]),
+        (["update", "last", "--priority", "-5"], ["Changed"]),
+        (["datasets", "versions", "fashion_mnist"], ["abababab", "60,000 train, 10,000 test"]),
     ],
     ids=" ".join,
 )
@@ -839,6 +388,116 @@ def test_people_read_tables_and_sentences(
 
     assert result.code == 0, result.err
     assert [word for word in words if word not in result.out] == []
+
+
+def test_a_dataset_is_described_by_a_file_by_options_or_both(
+    trainshed: Any, service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "houses.csv").write_text("rooms,price\n3,1.5\n")
+    (tmp_path / "meta.yaml").write_text("name: old\ntask: regression\ntarget: price\ntest: {fraction: 0.2}\n")
+    options = [
+        "--meta",
+        "meta.yaml",
+        "--name",
+        "houses",
+        "--set",
+        "test.fraction=0.3",
+        "--set",
+        "csv.decimal=,",
+    ]
+    result = trainshed("datasets", "add", "houses.csv", *options)
+
+    assert result.code == 0, result.err
+    for word in ("houses", "ready", "houses.csv (1,000 bytes)", "ef" * 32):
+        assert word in result.out
+    sent = next(request.body.decode() for request in service.requests if request.method == "POST")
+    said = next(line for line in sent.splitlines() if line.startswith("{"))
+    assert json.loads(said) == {
+        "name": "houses", "task": "regression", "target": "price", "test": {"fraction": 0.3},
+        "csv": {"decimal": ","},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("meta.yaml", "a: ["), ("meta.json", "a: b"), ("meta.yaml", "- a")],
+    ids=["no YAML", "no JSON", "no mapping"],
+)
+def test_a_description_that_cannot_be_read_is_told_in_a_sentence(
+    trainshed: Any, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    result = trainshed("datasets", "add", "houses.csv", "--meta", name)
+    assert result.code == 2
+    assert f"{name} cannot be read: " in result.err
+
+
+def test_the_problems_of_rejected_data_are_a_table_and_the_exit_code_is_1(
+    trainshed: Any, service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "houses.csv").write_text("rooms,price\n3,1.5\n")
+    call = ["datasets", "add", "houses.csv", "--name", "houses", "--task", "regression", "--target", "price"]
+    service.uploads = [UPLOAD, REJECTED]
+    result = trainshed(*call)
+
+    assert result.code == 1
+    (line,) = (line for line in result.out.splitlines() if "MedInc" in line)
+    for word in ("Not a number.", "17", "n/a", "a number", "12"):
+        assert word in line
+    as_json = trainshed(*call, "-o", "json")
+    assert (as_json.code, as_json.json) == (1, REJECTED)
+
+
+def test_predictions_are_written_as_csv_and_json(trainshed: Any, service: Service, tmp_path: Path) -> None:
+    service.jobs = [make_job(**ended("succeeded", "finished"))]
+    trainshed("predict", "last", "--instances", "[[1], [2]]", "--out", "p.csv")
+    assert (tmp_path / "p.csv").read_text() == "class,class_name,p0,p1\n1,b,0.1,0.9\n0,a,0.75,0.25\n"
+    trainshed("predict", "last", "--instances", "[[1], [2]]", "--out", "p.json")
+    assert json.loads((tmp_path / "p.json").read_text()) == PREDICTED
+
+
+@pytest.mark.parametrize(
+    ("one", "row"),
+    [
+        ({"values": {"price": 1.5}}, {"price": 1.5}),
+        ({"probabilities": [0.9, 0.2], "labels": ["a", "b"]}, {"labels": "a;b", "p0": 0.9, "p1": 0.2}),
+        (
+            {"class": 1, "class_name": "b", "probabilities": [0.1, 0.9]}
+            | {"top_k": [{"id": 1, "class_name": "b", "probability": 0.9}]},
+            {"class": 1, "class_name": "b", "top_k": "b 0.9000"},
+        ),
+    ],
+    ids=["regression", "multilabel", "top k"],
+)
+def test_a_row_of_predictions_shows_what_belongs_to_its_task(
+    one: dict[str, Any], row: dict[str, Any]
+) -> None:
+    assert prediction_row(NOTHING | one) == row  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_predicted_end_with_1(trainshed: Any, service: Service) -> None:
+    service.jobs = [make_job(**ended("succeeded", "finished"))]
+    service.predictions = [PREDICTION | {"state": "failed", "problems": [ROWS_WRONG]}]
+    result = trainshed("predict", "last", "--instances", "[[1]]")
+    assert (result.code, "line 17, column MedInc" in result.err) == (1, True)
+    as_json = trainshed("predict", "last", "--instances", "[[1]]", "-o", "json")
+    assert json.loads(as_json.err)["problems"] == [ROWS_WRONG]
+
+
+def test_options_become_what_the_server_is_asked(trainshed: Any, service: Service) -> None:
+    service.jobs = [make_job(**ended("succeeded", "finished"))]
+    trainshed("predict", "last", "--split", "test", "--reason", "r", "--top-k", "3", "--threshold", "a=0.5")
+    trainshed("update", "last", "--label", "kind:best", "--label", "old:", "--note", "")
+    trainshed("clone", "last", "--set", "fit.epochs=5", "--set", "name=my job")
+    trainshed("delete", make_id(1), "--yes", "--mlflow")
+
+    asked = [json.loads(one.body) for one in service.requests if one.body]
+    assert asked == [
+        {"split": "test", "reason": "r", "top_k": 3, "thresholds": {"a": 0.5}},
+        {"labels": {"kind": "best", "old": None}, "note": None},
+        {"set": {"fit.epochs": 5, "name": "my job"}},
+    ]
+    assert ("mlflow", "true") in service.requests[-1].query
 
 
 def test_a_bar_moves_on_a_terminal() -> None:

@@ -1,9 +1,8 @@
-"""The main job through real processes: Valkey, MLflow, gunicorn, both workers, `tf.keras`."""
+"""The main job through real processes: Valkey, MLflow, the API, both workers, `tf.keras`."""
 
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,6 @@ def digits(**fit: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("service") / "home with a blank") as running:
-        yield running
-
-
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "ended_at"} for row in rows]
 
@@ -68,7 +61,7 @@ def assert_all_agree(stack: Service, job_id: str, epochs: int) -> None:
     """SQL, MLflow and HTTP hold the same history, to the last bit, each epoch once."""
     rows = stack.sql_history(job_id)
     assert [row["epoch"] for row in rows] == list(range(epochs))
-    answer = stack.client.job(job_id).history()
+    answer = stack.client.job(job_id).history_json()
     points = mlflow_points(stack, job_id)
     for metric, values in answer["history"].items():
         assert values == [row[metric] for row in rows]
@@ -95,7 +88,7 @@ def test_the_headline_job(stack: Stack, tmp_path: Path, request: pytest.FixtureR
     assert_all_agree(stack, job.id, 30)
     assert 0.875 < job.metrics["val_accuracy"] < 0.9
     assert job.summary()["params"] == 266_610
-    assert job.history()["params"]["steps"] == 1719
+    assert job.history_json()["params"]["steps"] == 1719
 
     import keras
     import mlflow
@@ -179,7 +172,7 @@ def test_a_look_at_the_test_split_needs_a_reason_and_is_written_down(stack: Stac
     assert evaluation["metrics"] is not None
     assert evaluation["metrics"]["accuracy"] > 0.9
     assert evaluation["rows"] == 360
-    look = stack.client.ledger("digits")[-1]
+    look = stack.client.datasets.ledger("digits")[-1]
     assert (look["job"], look["why"]) == (job.id, "final figure")
     assert look["looks_before"] == evaluation["looks_before"]
     stack.finish(job)
@@ -189,8 +182,9 @@ def test_a_look_at_the_test_split_needs_a_reason_and_is_written_down(stack: Stac
 def test_each_source_that_was_asked_for_a_dataset_is_named(stack: Stack) -> None:
     """Where none has it, as without a network, its job fails and says so; otherwise the last one had it."""
     job = stack.submit(digits() | {"dataset": "mnist", "preprocessing": {"scale": 255}})
-    until(lambda: stack.client.dataset("mnist")["state"] in {"ready", "rejected"}, 120, "sources were asked")
-    found = stack.client.dataset("mnist")
+    datasets = stack.client.datasets
+    until(lambda: datasets.get("mnist")["state"] in {"ready", "rejected"}, 120, "sources were asked")
+    found = datasets.get("mnist")
     *failed, last = found["sources"]
     assert all(source["why"] for source in failed)
     if found["state"] == "ready":

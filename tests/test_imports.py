@@ -41,7 +41,7 @@ def loaded_after(*modules: str) -> set[str]:
         (("worker.app", "worker.train"), TENSORFLOW | {"api"}),
         (("worker.__main__",), TENSORFLOW | {"api"}),
         (("worker.housekeeping",), TENSORFLOW | {"api"}),
-        (("trainshed", "trainshed.client", "trainshed.cli"), HEAVY | SERVER | OURS),
+        (("trainshed", "trainshed.client", "trainshed.aio.client", "trainshed.cli"), HEAVY | SERVER | OURS),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

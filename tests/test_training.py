@@ -288,7 +288,7 @@ def test_the_saved_model_takes_raw_inputs_and_evaluates_as_it_did(root: Path, im
     order = make_order(root, images, job="saved")
     finished, _, _ = run(order, root)
     model = {"path": finished.model.path, "sha256": finished.model.sha256}
-    facts = order.model_dump(mode="json", by_alias=True, exclude={"kind", "fence", "checkpoints"})
+    facts = order.model_dump(mode="json", by_alias=True, exclude={"kind", "fence", "checkpoints", "best"})
     again, _, _ = run(events.EvaluateOrder.model_validate({**facts, "model": model, "split": "test"}), root)
     assert again.evaluations == finished.evaluations[1:]
     example = np.load(Path(order.job_dir) / "input_example.npy")
@@ -308,7 +308,7 @@ def predictions_of(path: str, x: Any) -> tuple[Any, list[str]]:
 def test_a_model_file_that_changed_is_not_evaluated(root: Path, images: dict[str, Any]) -> None:
     order = make_order(root, images, job="changed")
     finished, _, _ = run(order, root)
-    facts = order.model_dump(mode="json", by_alias=True, exclude={"kind", "fence", "checkpoints"})
+    facts = order.model_dump(mode="json", by_alias=True, exclude={"kind", "fence", "checkpoints", "best"})
     model = {"path": finished.model.path, "sha256": "0" * 64}
     verdict, _, _ = run(events.EvaluateOrder.model_validate({**facts, "model": model, "split": "test"}), root)
     assert (type(verdict), verdict.reason) == (events.Failed, Reason.INFRASTRUCTURE)

@@ -3,15 +3,18 @@
 from typing import Any, Literal, NotRequired, TypedDict
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+WorkState = Literal["queued", "running", "succeeded", "failed"]
+DatasetState = Literal["available", "processing", "ready", "rejected"]
 Split = Literal["train", "validation", "test"]
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Progress(TypedDict):
-    """`epoch` of `of` epochs are done; `percent` counts the epoch under way, too."""
+    """`epoch` of `of` epochs are done, `inherited` of them by the parent; `percent` counts a part, too."""
 
     epoch: int
     of: int
+    inherited: int
     percent: float
     eta_seconds: float | None
 
@@ -58,6 +61,13 @@ class MlflowLink(TypedDict):
     synced: bool
 
 
+class Parent(TypedDict):
+    """The job that another one was made from; it may have been deleted since."""
+
+    job: str
+    relation: Literal["continue", "retry", "clone"]
+
+
 class JobAnswer(TypedDict):
     """A job as it was when the server answered."""
 
@@ -67,6 +77,9 @@ class JobAnswer(TypedDict):
     reason: str | None
     detail: str | None
     owner: str
+    parent: Parent | None
+    priority: int
+    note: str | None
     labels: dict[str, str]
     spec: dict[str, Any]
     seed: int
@@ -139,14 +152,48 @@ class Attempt(TypedDict):
     epochs_kept: int
 
 
+class Confusion(TypedDict):
+    """`counts[t][p]`: how often true class t was taken for p."""
+
+    class_names: list[str]
+    counts: list[list[int]]
+
+
+class LabelCounts(TypedDict):
+    """One label of a multilabel target at threshold 0.5."""
+
+    label: str
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+
+class Scatter(TypedDict):
+    """One target of a regression, in its original units, for at most 2,000 rows."""
+
+    target: str
+    true: list[float]
+    predicted: list[float]
+
+
+class Outcome(TypedDict):
+    """How predictions compare with the truth; what does not belong to the task is None."""
+
+    confusion: Confusion | None
+    labels: list[LabelCounts] | None
+    scatter: list[Scatter] | None
+
+
 class Evaluation(TypedDict):
     """Metrics of a job's model on a split."""
 
     id: str
     job: str
     split: Split
-    state: Literal["queued", "running", "succeeded", "failed"]
+    state: WorkState
     metrics: dict[str, float] | None
+    outcome: Outcome | None
     rows: int | None
     detail: str | None
     reason: str | None
@@ -159,6 +206,7 @@ class Look(TypedDict):
     """A row of the ledger of looks at a test split."""
 
     job: str
+    subject: Literal["evaluation", "prediction"]
     looked_at: str
     who: str
     why: str
@@ -172,16 +220,205 @@ class SourceAsked(TypedDict):
     why: str | None
 
 
-class Dataset(TypedDict):
-    """Named data; `schema` has features, target and rows."""
+class DataProblem(TypedDict):
+    """Something about a file or about rows: `line` counts from 1, `count` says how often."""
+
+    code: str
+    message: str
+    file: str | None
+    line: int | None
+    column: str | None
+    received: Any
+    expected: str | None
+    count: int
+
+
+class ColumnStatistics(TypedDict):
+    """What the unsealed rows hold in one column."""
 
     name: str
-    state: Literal["available", "processing", "ready", "rejected"]
+    kind: Literal["numeric", "categorical"]
+    missing: int
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    std: float | None
+    counts: dict[str, int] | None
+
+
+class Sample(TypedDict):
+    """One example: inputs by column name or as an array, targets by name."""
+
+    features: dict[str, Any] | list[Any]
+    target: dict[str, Any]
+
+
+class DatasetStatistics(TypedDict):
+    """Figures of the unsealed rows."""
+
+    columns: list[ColumnStatistics]
+    targets: list[ColumnStatistics]
+    class_counts: dict[str, int] | None
+    samples: list[Sample]
+
+
+class Dataset(TypedDict):
+    """Named data; `schema` has features, target and rows. Lists leave `statistics` out (None)."""
+
+    name: str
+    state: DatasetState
     version: str | None
     description: str
     schema: dict[str, Any] | None
+    owner: str | None
+    statistics: DatasetStatistics | None
+    warnings: list[DataProblem]
     problem: str | None
+    problems: list[DataProblem]
     sources: list[SourceAsked]
+
+
+class Upload(TypedDict):
+    """A file that was sent to become a version of a dataset; `meta` is what was said of it."""
+
+    id: str
+    dataset: str
+    state: DatasetState
+    version: str | None
+    filename: str
+    bytes: int
+    sha256: str
+    meta: dict[str, Any]
+    problems: list[DataProblem]
+    warnings: list[DataProblem]
+    created_at: str
+    finished_at: str | None
+    links: dict[str, str]
+
+
+class Version(TypedDict):
+    """One version of a dataset."""
+
+    version: str
+    created_at: str
+    rows: dict[str, int]
+
+
+class ClassProbability(TypedDict):
+    """One class and how probable the model calls it."""
+
+    id: int
+    class_name: str
+    probability: float
+
+
+# What the model says of one row; what does not belong to the task is None. `class` is no name in Python.
+Predicted = TypedDict(
+    "Predicted",
+    {
+        "probabilities": list[float | None] | None,
+        "class": int | None,
+        "class_name": str | None,
+        "top_k": list[ClassProbability] | None,
+        "labels": list[str] | None,
+        "values": dict[str, float | None] | None,
+    },
+)
+
+
+class Prediction(TypedDict):
+    """What a job's model says of some rows, in their order."""
+
+    id: str
+    job: str
+    state: WorkState
+    split: Split | None
+    rows: int | None
+    predictions: list[Predicted] | None
+    problems: list[DataProblem]
+    detail: str | None
+    reason: str | None
+    looks_before: int | None
+    created_at: str
+    finished_at: str | None
+
+
+class JobEvent(TypedDict):
+    """Something that happened to a job; `seq` counts from 1 within the job."""
+
+    seq: int
+    kind: str
+    data: dict[str, Any]
+    at: str
+
+
+class StateEvent(JobEvent):
+    """Of a stream: something that happened to the job."""
+
+    event: Literal["state"]
+
+
+class EpochPoint(TypedDict):
+    """An epoch (0-based) that is done. One that is trained again after a crash is told again."""
+
+    epoch: int
+    metrics: dict[str, float | None]
+    learning_rate: float
+    seconds: float
+
+
+class EpochEvent(EpochPoint):
+    """Of a stream: a point of each curve."""
+
+    event: Literal["epoch"]
+
+
+class ProgressNow(TypedDict):
+    """How far the epoch under way has come (`fraction`), and the whole job (`percent`)."""
+
+    epoch: int
+    fraction: float
+    percent: float
+    eta_seconds: float | None
+
+
+class ProgressEvent(ProgressNow):
+    """Of a stream: how far the job has come."""
+
+    event: Literal["progress"]
+
+
+class Done(TypedDict):
+    """How a job ended."""
+
+    state: JobState
+    reason: str | None
+    detail: str | None
+
+
+class DoneEvent(Done):
+    """Of a stream: the job has ended, and so does the stream."""
+
+    event: Literal["done"]
+
+
+class JobSummary(TypedDict):
+    """A job in few words."""
+
+    id: str
+    name: str
+    state: JobState
+    reason: str | None
+    owner: str
+    progress: Progress
+    best: Best | None
+    metrics: dict[str, float | None] | None
+    priority: int
+    labels: dict[str, str]
+    changed_at: str
+
+
+StreamEvent = StateEvent | EpochEvent | ProgressEvent | DoneEvent
 
 
 class Worker(TypedDict):

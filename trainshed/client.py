@@ -1,23 +1,23 @@
-"""The client: everything the server offers, from Python."""
+# Made from trainshed/aio/client.py by `make client`; change that file.
+"""The client: everything that the server offers, from Python."""
 
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any, cast
 
-from trainshed.answers import Dataset, DryRun, Health, Look, Queue, Worker
-from trainshed.errors import AmbiguousJob, NoSuchFile, NoSuchJob, TooShort, Unreachable
+from trainshed.answers import DryRun, Health, JobSummary, Queue, Worker
+from trainshed.datasets import Datasets
+from trainshed.documents import Spec, document
+from trainshed.errors import AmbiguousJob, NoSuchJob, TooShort, Unreachable
+from trainshed.exchange import Params
 from trainshed.job import Job
 from trainshed.settings import find
-from trainshed.transport import Params, Transport
+from trainshed.transport import Transport
 
-Spec = Mapping[str, Any] | str | Path
 PAGE = 100
 WHOLE_ID = 32  # digits of a UUID
 SHORTEST_ABBREVIATION = 4
-SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class Client:
@@ -32,6 +32,7 @@ class Client:
         self, url: str | None = None, key: str | None = None, *, timeout: float = 20, patience: float = 30
     ) -> None:
         self._transport = Transport(find(url, key), timeout=timeout, patience=patience)
+        self.datasets = Datasets(self._transport)
 
     def __enter__(self) -> "Client":
         return self
@@ -61,8 +62,7 @@ class Client:
         submit with the same `idempotency_key` gives the first one's job. Raises NoSuchFile, Refused (with all
         problems).
         """
-        key = idempotency_key or str(uuid.uuid4())
-        return Job(self._transport, self._post_spec(spec, overrides, headers={"Idempotency-Key": key}))
+        return Job(self._transport, self._post_spec(spec, overrides, key=idempotency_key))
 
     def dry_run(self, spec: Spec, *, overrides: Mapping[str, Any] | None = None) -> DryRun:
         """Checks a spec and says what a submit would do. Raises Refused with all problems."""
@@ -70,7 +70,7 @@ class Client:
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises NotFound."""
-        return Job(self._transport, self._transport.json("GET", f"/v1/jobs/{job_id}"))
+        return Job(self._transport, self._transport.get(f"/v1/jobs/{job_id}"))
 
     def find(self, text: str) -> Job:
         """The job with this id, the newest (`last`), or the one whose id begins or ends with the text.
@@ -108,32 +108,31 @@ class Client:
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
             here = [("limit", str(size))] + ([("after", after)] if after else [])
-            page = self._transport.json("GET", "/v1/jobs", params=[*params, *here])
-            yield from (Job(self._transport, data) for data in page["data"])
+            page = self._transport.get("/v1/jobs", params=[*params, *here])
+            for data in page["data"]:
+                yield Job(self._transport, data)
             left = None if left is None else left - len(page["data"])
             after = page["next_after"]
             if not page["has_more"]:
                 return
 
-    def datasets(self) -> list[Dataset]:
-        """All datasets, by name."""
-        return cast(list[Dataset], self._transport.json("GET", "/v1/datasets")["data"])
+    def changes(self, *, on_away: Callable[[], None] | None = None) -> Generator[JobSummary]:
+        """Each job that changes, everybody's, without end; one may be told twice: keep the newest by its id.
 
-    def dataset(self, name: str) -> Dataset:
-        """One dataset. Raises NotFound."""
-        return cast(Dataset, self._transport.json("GET", f"/v1/datasets/{name}"))
-
-    def ledger(self, name: str) -> list[Look]:
-        """All looks at a dataset's test split, oldest first."""
-        return cast(list[Look], self._transport.json("GET", f"/v1/datasets/{name}/ledger")["data"])
+        Taken up where it was after a lost connection, as a job's stream() is.
+        """
+        with closing(self._transport.messages("/v1/events", on_away=on_away)) as messages:
+            for message in messages:
+                if message.event == "job":
+                    yield json.loads(message.data)
 
     def queue(self) -> Queue:
         """Running jobs, then queued ones in the order in which they will start."""
-        return cast(Queue, self._transport.json("GET", "/v1/queue"))
+        return cast(Queue, self._transport.get("/v1/queue"))
 
     def workers(self) -> list[Worker]:
         """The worker processes seen lately."""
-        return cast(list[Worker], self._transport.json("GET", "/v1/workers")["data"])
+        return cast(list[Worker], (self._transport.get("/v1/workers"))["data"])
 
     def ready(self) -> Health:
         """Whether a job could start now, part by part. Raises Unreachable, and nothing else."""
@@ -159,17 +158,16 @@ class Client:
         overrides: Mapping[str, Any] | None,
         *,
         params: Params = (),
-        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> Any:
-        content, media_type = _document(spec)
+        content, media_type = document(spec)
         changes = [("set", f"{path}={json.dumps(value)}") for path, value in (overrides or {}).items()]
-        return self._transport.json(
-            "POST",
+        return self._transport.post(
             "/v1/jobs",
+            {"content": content},
             params=[*params, *changes],
-            content=content,
-            headers={"Content-Type": media_type, **(headers or {})},
-            repeatable=True,
+            headers={"Content-Type": media_type},
+            key=key,
         )
 
     def _by_part(self, text: str) -> Job:
@@ -180,23 +178,3 @@ class Client:
         if len(fitting) > 1:
             raise AmbiguousJob(text, [job.id for job in fitting])
         return fitting[0]
-
-
-def _document(spec: Spec) -> tuple[bytes, str]:
-    if isinstance(spec, Path) or (isinstance(spec, str) and _names_a_file(spec)):
-        return _file(Path(spec))
-    if isinstance(spec, str):
-        kind = "json" if spec.lstrip().startswith("{") else "yaml"
-        return spec.encode(), f"application/{kind}"
-    return json.dumps(spec).encode(), "application/json"
-
-
-def _file(path: Path) -> tuple[bytes, str]:
-    if not path.is_file():
-        raise NoSuchFile(path)
-    return path.read_bytes(), f"application/{'json' if path.suffix == '.json' else 'yaml'}"
-
-
-def _names_a_file(text: str) -> bool:
-    # os.path.isfile takes a text of any length; Path.is_file raises if it is too long for a name.
-    return "\n" not in text and (text.endswith(SPEC_SUFFIXES) or os.path.isfile(text))  # noqa: PTH113

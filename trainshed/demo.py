@@ -61,13 +61,13 @@ def show_job(console: Console, client: Client, spec: Path, *, picture: Path) -> 
 
 def _show_sources(console: Console, client: Client, job: Job) -> None:
     """Where the data came from, and each source that did not have it."""
-    for source in client.dataset(job.data["dataset"]["name"])["sources"]:
+    for source in client.datasets.get(job.data["dataset"]["name"])["sources"]:
         console.print(Text(f"data: {source['name']}: {source['why'] or 'has it'}", "dim"), soft_wrap=True)
 
 
 def _show_history(console: Console, job: Job) -> None:
     _title(console, "The last epochs")
-    console.print(tables.history(job.history(), last=5))
+    console.print(tables.history(job.history_json(), last=5))
     took = tables.seconds(job.data["timings"]["train_seconds"])
     console.print(f"{job.data['params_count']:,} parameters, trained in {took} on {job.data['device']}")
 

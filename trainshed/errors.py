@@ -10,12 +10,16 @@ TrainshedError
 │   ├── NotFound           404
 │   ├── Conflict           409, 412
 │   └── ServerFailed       500 and above
-├── NoSuchFile             a spec's file is not there
+├── DataRejected           a dataset's file, or rows to predict, cannot be used; carries every problem
+├── PredictionFailed       the model could not predict
+├── KerasMissing           a model is to be loaded, and Keras is not here
+├── NoSuchFile             a file is not there
+├── FileUnreadable         a file cannot be read as what it should be
 ├── NotWritten             a download cannot be written where it should go
 ├── NoSuchJob              an abbreviated id fits no job
 │   └── TooShort           it has too few characters to be looked for
 ├── AmbiguousJob           an abbreviated id fits several
-├── StillRunning           wait() ran out of time
+├── StillRunning           something has not ended in the time that was given
 └── StackError             `trainshed up` cannot start
     ├── NoCheckout         the server's code is not here
     ├── PythonTooOld
@@ -29,7 +33,7 @@ TrainshedError
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainshed.answers import ProblemAnswer, ProblemItem
+from trainshed.answers import DataProblem, Prediction, ProblemAnswer, ProblemItem, Upload
 
 
 class TrainshedError(Exception):
@@ -71,21 +75,21 @@ class Unreachable(TrainshedError):
 
 
 class ProblemError(TrainshedError):
-    """The server refused. `document` is its problem document (RFC 9457)."""
+    """The server refused. `problem` is its problem document (RFC 9457)."""
 
-    def __init__(self, document: ProblemAnswer) -> None:
-        self.document = document
-        super().__init__(_readable(document))
+    def __init__(self, problem: ProblemAnswer) -> None:
+        self.problem = problem
+        super().__init__(_readable(problem))
 
     @property
     def status(self) -> int:
         """The HTTP status."""
-        return self.document["status"]
+        return self.problem["status"]
 
     @property
     def problems(self) -> list[ProblemItem]:
         """All that is wrong, each with a JSON Pointer."""
-        return self.document.get("errors", [])
+        return self.problem.get("errors", [])
 
 
 class Refused(ProblemError):
@@ -126,12 +130,53 @@ def problem_error(document: ProblemAnswer) -> ProblemError:
     return (ServerFailed if status >= 500 else kinds.get(status, Refused))(document)
 
 
+class DataRejected(TrainshedError):
+    """A dataset's file, or rows to predict, cannot be used. `answer` is what the server says of them."""
+
+    def __init__(self, what: str, answer: Upload | Prediction) -> None:
+        self.answer = answer
+        super().__init__("\n".join([f"{what} cannot be used:", *map(_data_line, answer["problems"])]))
+
+    @property
+    def problems(self) -> list[DataProblem]:
+        """All that is wrong, each with its place, what came and what would do."""
+        return self.answer["problems"]
+
+
+class PredictionFailed(TrainshedError):
+    """The model could not predict. `answer` is what the server says of it."""
+
+    def __init__(self, answer: Prediction) -> None:
+        self.answer = answer
+        super().__init__(f"Prediction {answer['id']} failed: {answer['detail']}")
+
+
+class KerasMissing(TrainshedError):
+    """A model is to be loaded, and Keras is not here."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(
+            f"The model is a Keras model, and Keras cannot be imported here ({why}). Install it "
+            "(pip install tensorflow), or write the file with download_model()."
+        )
+
+
 class NoSuchFile(TrainshedError, FileNotFoundError):
-    """A spec's file is not there."""
+    """A file is not there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"There is no file {path} (looked in {Path.cwd()}).")
+
+
+class FileUnreadable(TrainshedError):
+    """A file cannot be read as what it should be."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path} cannot be read: {why}.")
 
 
 class NotWritten(TrainshedError):
@@ -174,12 +219,12 @@ class AmbiguousJob(TrainshedError):
 
 
 class StillRunning(TrainshedError):
-    """wait() ran out of time before the job ended."""
+    """Something has not ended in the time that was given; it goes on. `what` is such as `Job 0190…`."""
 
-    def __init__(self, job: str, seconds: float) -> None:
-        self.job = job
+    def __init__(self, what: str, seconds: float) -> None:
+        self.what = what
         self.seconds = seconds
-        super().__init__(f"Job {job} has not ended within {seconds:g} s.")
+        super().__init__(f"{what} has not ended within {seconds:g} s.")
 
 
 class StackError(TrainshedError):
@@ -271,9 +316,28 @@ def _readable(document: ProblemAnswer) -> str:
 
 
 def _line(item: ProblemItem) -> str:
-    facts = []
-    if item.get("received") is not None:
-        facts.append(f"got {item['received']!r}")
-    if expected := item.get("expected"):
-        facts.append(f"expected {expected}")
-    return f"  {item['pointer'] or '/'}: {item['message']}" + (f" ({'; '.join(facts)})" if facts else "")
+    facts = _facts(item.get("received"), item.get("expected"))
+    return f"  {item['pointer'] or '/'}: {item['message']}{_bracketed(facts)}"
+
+
+def _data_line(item: DataProblem) -> str:
+    facts = _facts(item["received"], item["expected"])
+    if item["count"] > 1:
+        facts.append(f"{item['count']} times")
+    where = place(item)
+    return f"  {where + ': ' if where else ''}{item['message']}{_bracketed(facts)}"
+
+
+def place(item: DataProblem) -> str:
+    """Where a problem of data is: `x.csv, line 17, column MedInc`; empty if it is everywhere."""
+    parts = {"": item["file"], "line ": item["line"], "column ": item["column"]}
+    return ", ".join(f"{name}{value}" for name, value in parts.items() if value is not None)
+
+
+def _facts(received: object, expected: str | None) -> list[str]:
+    came = [] if received is None else [f"got {received!r}"]
+    return came + ([f"expected {expected}"] if expected else [])
+
+
+def _bracketed(facts: Sequence[str]) -> str:
+    return f" ({'; '.join(facts)})" if facts else ""

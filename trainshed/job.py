@@ -1,9 +1,13 @@
+# Made from trainshed/aio/job.py by `make client`; change that file.
 """A job of the server, held by its id."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from types import EllipsisType
+from typing import Any, Literal, cast
 
 from trainshed.answers import (
     ENDED,
@@ -11,16 +15,24 @@ from trainshed.answers import (
     Evaluation,
     History,
     JobAnswer,
+    JobEvent,
     JobState,
+    Predicted,
+    Prediction,
     Progress,
     Split,
+    StreamEvent,
     Summary,
 )
-from trainshed.errors import StillRunning
+from trainshed.asking import picture, prediction_body
+from trainshed.errors import DataRejected, PredictionFailed, StillRunning
+from trainshed.installed import history_table, keras_loader
+from trainshed.polling import until_ended
+from trainshed.sse import stream_event
 from trainshed.transport import Transport
+from trainshed.waiting import sleep, to_thread
 
 HOLD = 30  # seconds that the server may hold an answer until the job changes
-PICTURES = frozenset({".png", ".svg"})
 
 
 class Job:
@@ -71,7 +83,7 @@ class Job:
 
     def refresh(self) -> "Job":
         """Asks the server again."""
-        self.data = self._transport.json("GET", self._path)
+        self.data = self._transport.get(self._path)
         return self
 
     def watch(
@@ -91,7 +103,35 @@ class Job:
                     return
             # A server that does not hold the answer back must not be asked in a tight loop.
             pause = min_interval if is_news else 1.0
-            time.sleep(max(0.0, asked_at + pause - time.monotonic()))
+            sleep(max(0.0, asked_at + pause - time.monotonic()))
+
+    def stream(self, *, on_away: Callable[[], None] | None = None) -> Generator[StreamEvent]:
+        """Everything that happens to the job, from its beginning to `done`, as it happens.
+
+        A stream that breaks off is taken up where it was, over restarts of the server, too. `on_away` as in
+        watch(). Raises Unreachable when the server stays away.
+        """
+        path = f"{self._path}/events"
+        with closing(self._transport.messages(path, on_away=on_away)) as messages:
+            for message in messages:
+                event = stream_event(message)
+                if event is None:
+                    continue
+                if event["event"] == "done":
+                    self.refresh()
+                yield event
+                if event["event"] == "done":
+                    return
+
+    def events(self) -> Iterator[JobEvent]:
+        """What has happened to the job until now, oldest first, fetched page by page."""
+        after = 0
+        while True:
+            page = self._transport.get(f"{self._path}/events", params=[("after", str(after))])
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["next_after"]
 
     def wait(self, timeout: float | None = None) -> "Job":
         """Returns when the job has ended, however it ended. Raises StillRunning after `timeout` seconds."""
@@ -104,13 +144,20 @@ class Job:
             if self.has_ended:
                 return self
             if give_up_at is not None and time.monotonic() >= give_up_at:
-                raise StillRunning(self.id, timeout or 0.0)
-            time.sleep(max(0.0, asked_at + 0.2 - time.monotonic()))
+                raise StillRunning(f"Job {self.id}", timeout or 0.0)
+            sleep(max(0.0, asked_at + 0.2 - time.monotonic()))
 
-    def history(self, *, from_epoch: int = 0) -> History:
-        """Keras's History up to now."""
+    def history(self, *, from_epoch: int = 0) -> Any:
+        """Keras's History up to now: a pandas DataFrame with the index `epoch` (0-based).
+
+        Where pandas is not installed, what history_json() gives.
+        """
+        return to_thread(history_table, self.history_json(from_epoch=from_epoch))
+
+    def history_json(self, *, from_epoch: int = 0) -> History:
+        """Keras's History up to now as a mapping."""
         params = [("from_epoch", str(from_epoch))] if from_epoch else []
-        return cast(History, self._transport.json("GET", f"{self._path}/history", params=params))
+        return cast(History, self._transport.get(f"{self._path}/history", params=params))
 
     def history_csv(self) -> str:
         """The history as CSV, one row an epoch."""
@@ -119,49 +166,132 @@ class Job:
     def evaluate(
         self, split: Split = "validation", *, reason: str | None = None, timeout: float = 600
     ) -> Evaluation:
-        """Metrics on a split, once they are there.
+        """Metrics on a split, once they are there. Raises StillRunning after `timeout` seconds.
 
         A look at the test split needs a reason and stays in the ledger.
         """
         asked = self.ask_evaluation(split, reason=reason)
-        give_up_at = time.monotonic() + timeout
-        while asked["state"] in {"queued", "running"}:
-            if time.monotonic() > give_up_at:
-                raise StillRunning(asked["id"], timeout)
-            time.sleep(0.3)
-            asked = self.evaluation(asked["id"])
-        return asked
+        return until_ended(asked, lambda: self.evaluation(asked["id"]), what="Evaluation", timeout=timeout)
 
     def ask_evaluation(self, split: Split, *, reason: str | None = None) -> Evaluation:
         """Asks for an evaluation and does not wait for it."""
-        # Not repeated once the server may have seen it: each would be a look in the ledger.
         body = {"split": split} | ({"reason": reason} if reason else {})
-        return cast(Evaluation, self._transport.json("POST", f"{self._path}/evaluations", body=body))
+        return cast(Evaluation, self._transport.post(f"{self._path}/evaluations", {"json": body}))
 
     def evaluation(self, evaluation_id: str) -> Evaluation:
         """One evaluation of this job."""
-        return cast(Evaluation, self._transport.json("GET", f"{self._path}/evaluations/{evaluation_id}"))
+        return cast(Evaluation, self._transport.get(f"{self._path}/evaluations/{evaluation_id}"))
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, oldest first."""
-        return cast(list[Evaluation], self._transport.json("GET", f"{self._path}/evaluations")["data"])
+        return cast(list[Evaluation], (self._transport.get(f"{self._path}/evaluations"))["data"])
+
+    def predict(
+        self,
+        data: object = None,
+        *,
+        split: Split | None = None,
+        rows: list[int] | None = None,
+        reason: str | None = None,
+        top_k: int | None = None,
+        thresholds: float | Mapping[str, float] | None = None,
+        timeout: float = 600,
+    ) -> list[Predicted]:
+        """What the model says of rows, in their order, once it has.
+
+        `data`: rows as mappings by column name or as lists in the order of the features; a pandas DataFrame,
+        a NumPy array, or a file's path. Without it `split` (and `rows` of it, from 0); a look at the test
+        split needs a `reason` and stays in the ledger. `top_k`: the most probable classes. `thresholds`: for
+        all labels, or by label. Raises DataRejected or Refused (with every problem of the rows),
+        PredictionFailed, StillRunning after `timeout` seconds.
+        """
+        asked = self.ask_prediction(
+            data, split=split, rows=rows, reason=reason, top_k=top_k, thresholds=thresholds
+        )
+        done = until_ended(asked, lambda: self.prediction(asked["id"]), what="Prediction", timeout=timeout)
+        if done["problems"]:
+            raise DataRejected("What was sent to be predicted", done)
+        if done["predictions"] is None:
+            raise PredictionFailed(done)
+        return done["predictions"]
+
+    def ask_prediction(
+        self,
+        data: object = None,
+        *,
+        split: Split | None = None,
+        rows: list[int] | None = None,
+        reason: str | None = None,
+        top_k: int | None = None,
+        thresholds: float | Mapping[str, float] | None = None,
+    ) -> Prediction:
+        """Asks as predict() does and waits ten seconds at most: the answer may be there, or still queued."""
+        options = {"split": split, "rows": rows, "reason": reason, "top_k": top_k, "thresholds": thresholds}
+        body, file = to_thread(prediction_body, data, options)
+        with file:
+            return cast(Prediction, self._transport.post(f"{self._path}/predictions", body, hold=HOLD))
+
+    def prediction(self, prediction_id: str) -> Prediction:
+        """One prediction of this job."""
+        return cast(Prediction, self._transport.get(f"{self._path}/predictions/{prediction_id}"))
+
+    def predictions(self) -> list[Prediction]:
+        """All predictions, newest first, without their rows."""
+        return cast(list[Prediction], (self._transport.get(f"{self._path}/predictions"))["data"])
 
     def attempts(self) -> list[Attempt]:
         """All attempts, oldest first."""
-        return cast(list[Attempt], self._transport.json("GET", f"{self._path}/attempts")["data"])
+        return cast(list[Attempt], (self._transport.get(f"{self._path}/attempts"))["data"])
 
     def cancel(self) -> "Job":
         """Asks the server to end the job. Raises Conflict if it ended otherwise before."""
-        self.data = self._transport.json("POST", f"{self._path}/cancel", repeatable=True)
+        self.data = self._transport.post(f"{self._path}/cancel")
         return self
 
-    def delete(self) -> None:
-        """Deletes the job and its files. Raises Conflict while it has not ended."""
-        self._transport.send("DELETE", self._path)
+    def continue_(self, epochs: int, *, early_stopping: Literal["reset", "remove"] | None = None) -> "Job":
+        """A new job that trains this one's model for so many more epochs; its history begins with this one's.
+
+        A job that early stopping ended asks what is to become of it. Raises Conflict, Refused.
+        """
+        return self._child("continue", {"epochs": epochs, "early_stopping": early_stopping})
+
+    def retry(self) -> "Job":
+        """A new job that does again what this one could not end. Raises Conflict."""
+        return self._child("retry", {})
+
+    def clone(self, changes: Mapping[str, Any] | None = None) -> "Job":
+        """A new job with this one's spec, changed by dotted path: {"fit.epochs": 5}. Raises Refused."""
+        return self._child("clone", {"set": dict(changes or {})})
+
+    def update(
+        self,
+        *,
+        labels: Mapping[str, str | None] | None = None,
+        note: str | EllipsisType | None = ...,
+        priority: int | None = None,
+    ) -> "Job":
+        """Changes what people may change: the labels given (None takes one away), the note, the priority.
+
+        `priority`: -100 to 100; which of your own queued jobs starts first. Raises Refused.
+        """
+        patch: dict[str, Any] = {} if labels is None else {"labels": dict(labels)}
+        patch |= {} if note is ... else {"note": note}
+        patch |= {} if priority is None else {"priority": priority}
+        response = self._transport.send("PATCH", self._path, body={"json": patch}, repeatable=True)
+        self.data = response.json()
+        return self
+
+    def delete(self, *, artifacts: bool = True, mlflow: bool = False) -> None:
+        """Deletes the job, its files (`artifacts`) and, if asked, its MLflow run.
+
+        Raises Conflict while it has not ended.
+        """
+        params = [("artifacts", str(artifacts).lower()), ("mlflow", str(mlflow).lower())]
+        self._transport.send("DELETE", self._path, params=params)
 
     def spec(self) -> dict[str, Any]:
         """The resolved spec, every default written out."""
-        return cast(dict[str, Any], self._transport.json("GET", f"{self._path}/spec"))
+        return cast(dict[str, Any], self._transport.get(f"{self._path}/spec"))
 
     def spec_yaml(self) -> str:
         """The resolved spec as YAML."""
@@ -171,11 +301,19 @@ class Job:
 
     def summary(self) -> Summary:
         """Layers, shapes and parameter counts."""
-        return cast(Summary, self._transport.json("GET", f"{self._path}/summary"))
+        return cast(Summary, self._transport.get(f"{self._path}/summary"))
 
-    def logs(self) -> str:
-        """What the trainer wrote to its output."""
-        return self._transport.text(f"{self._path}/logs")
+    def logs(self, *, attempt: int | None = None) -> str:
+        """What the trainer wrote to its output in the newest attempt, or in the one named (from 1)."""
+        params = [] if attempt is None else [("attempt", str(attempt))]
+        return self._transport.text(f"{self._path}/logs", params=params)
+
+    def model(self) -> Any:
+        """The trained model as a keras.Model that takes raw inputs. Raises KerasMissing."""
+        # Keras first: a download for nothing could be a large one.
+        load = to_thread(keras_loader)
+        with TemporaryDirectory() as folder:
+            return to_thread(load, self.download_model(Path(folder) / "model.keras"))
 
     def download_model(self, path: str | Path) -> Path:
         """Writes the trained model: a `.keras` file that plain Keras loads."""
@@ -183,10 +321,30 @@ class Job:
 
     def learning_curves(self, path: str | Path) -> Path:
         """Writes the learning curves as a picture; the name ends in .png or .svg."""
-        target = Path(path)
-        if target.suffix not in PICTURES:
-            raise ValueError(f"The picture's name must end in .png or .svg, not {target.name!r}.")
+        target = picture(path)
         return self._transport.download(f"{self._path}/learning-curves{target.suffix}", target)
+
+    def confusion_matrix(self, path: str | Path, *, split: Split = "validation") -> Path:
+        """Writes the confusion matrix of the newest evaluation on a split, as a .png or .svg.
+
+        Raises Conflict where there is none, and for a regression.
+        """
+        return self._of_split("confusion-matrix", picture(path), split)
+
+    def predicted_vs_true(self, path: str | Path, *, split: Split = "validation") -> Path:
+        """Writes predictions over true values of the newest evaluation on a split, as a .png or .svg.
+
+        Raises Conflict where there is none, and for classes.
+        """
+        return self._of_split("predicted-vs-true", picture(path), split)
+
+    def _of_split(self, kind: str, target: Path, split: Split) -> Path:
+        return self._transport.download(
+            f"{self._path}/{kind}{target.suffix}", target, params=[("split", split)]
+        )
+
+    def _child(self, verb: str, body: Mapping[str, Any]) -> "Job":
+        return Job(self._transport, self._transport.post(f"{self._path}/{verb}", {"json": body}))
 
     def _next(
         self, etag: str | None, hold: int = HOLD, on_away: Callable[[], None] | None = None

@@ -7,7 +7,19 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trainshed.answers import Dataset, DryRun, Evaluation, History, JobAnswer, Look, Queue
+from trainshed.answers import (
+    DataProblem,
+    Dataset,
+    DryRun,
+    Evaluation,
+    History,
+    JobAnswer,
+    Look,
+    Predicted,
+    Queue,
+    Upload,
+    Version,
+)
 
 STYLES = {
     "queued": "yellow", "running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "magenta",
@@ -59,7 +71,10 @@ def job(one: JobAnswer, asked: Sequence[Evaluation] = ()) -> RenderableType:
         "dataset": one["dataset"]["name"] + _version(one["dataset"]["version"]),
         "seed": str(one["seed"]),
         "owner": Text(one["owner"]),
-        "labels": Text(", ".join(f"{name}={value}" for name, value in one["labels"].items())),
+        "labels": Text(", ".join(f"{name}:{value}" for name, value in one["labels"].items())),
+        "note": _text(one["note"]),
+        "priority": str(one["priority"]) if one["priority"] else None,
+        "made from": _parent(one),
         "created": timings["created_at"],
         "queued for": seconds(timings["queue_seconds"]),
         "trained for": seconds(timings["train_seconds"]),
@@ -154,21 +169,72 @@ def dataset(one: Dataset) -> RenderableType:
             "problem": _text(one["problem"]),
             "description": Text(one["description"]),
             "version": one["version"],
+            "owner": _text(one["owner"]),
             "task": schema.get("task"),
             "features": _shape(schema),
         }
         | rows
+        | _balance(one)
         | {f"asked {source['name']}": source["why"] or "has it" for source in one["sources"]}
     )
+
+
+def versions(listed: Sequence[Version]) -> RenderableType:
+    """One row a version."""
+    if not listed:
+        return Text("No version is there yet.")
+    table = _table("version", "when", "rows")
+    for one in listed:
+        table.add_row(one["version"][:12], one["created_at"], _rows(one["rows"]))
+    return table
+
+
+def upload(one: Upload) -> RenderableType:
+    """What became of a file, with every problem of it."""
+    facts = _pairs(
+        {
+            "dataset": one["dataset"],
+            "state": Text(one["state"], STYLES.get(one["state"], "")),
+            "version": one["version"],
+            "file": Text(f"{one['filename']} ({one['bytes']:,} bytes)"),
+        }
+    )
+    return Group(facts, *_noticed("problems", one["problems"]), *_noticed("warnings", one["warnings"]))
+
+
+def predictions(predicted: Sequence[Predicted]) -> RenderableType:
+    """One row a row."""
+    if not predicted:
+        return Text("No rows.")
+    rows = [prediction_row(one) for one in predicted]
+    table = _table("row", *rows[0])
+    for number_of, row in enumerate(rows):
+        table.add_row(str(number_of), *(Text(_cell(value)) for value in row.values()))
+    return table
+
+
+def prediction_row(one: Predicted) -> dict[str, object]:
+    """What the model says of one row, in columns; what does not belong to the task is left out."""
+    row: dict[str, object] = dict(one["values"] or {})
+    if one["class_name"] is not None:
+        row |= {"class": one["class"], "class_name": one["class_name"]}
+    if one["labels"] is not None:
+        row["labels"] = ";".join(one["labels"])
+    if one["top_k"] is not None:
+        row["top_k"] = ";".join(f"{top['class_name']} {number(top['probability'])}" for top in one["top_k"])
+    elif one["probabilities"] is not None:
+        row |= {f"p{index}": value for index, value in enumerate(one["probabilities"])}
+    return row
 
 
 def ledger(looks: Sequence[Look]) -> RenderableType:
     """One row a look at the test split."""
     if not looks:
         return Text("Nobody has looked at the test split.")
-    table = _table("when", "who", "job", "why")
+    table = _table("when", "who", "what", "job", "why")
     for look in looks:
-        table.add_row(look["looked_at"], Text(look["who"]), short_id(look["job"]), Text(look["why"]))
+        who, what, why = Text(look["who"]), look["subject"], Text(look["why"])
+        table.add_row(look["looked_at"], who, what, short_id(look["job"]), why)
     return table
 
 
@@ -223,6 +289,39 @@ def seconds(value: float | None) -> str | None:
 def short_id(job_id: str) -> str:
     """The end of an id, which every command understands."""
     return job_id[-SHORT_ID:]
+
+
+def _noticed(title: str, found: Sequence[DataProblem]) -> list[RenderableType]:
+    if not found:
+        return []
+    table = _table(title, "line", "column", "value", "expected", "times")
+    for item in found:
+        table.add_row(
+            Text(item["message"]), _count(item["line"]), Text(item["column"] or ""),
+            Text("" if item["received"] is None else str(item["received"])), Text(item["expected"] or ""),
+            _count(item["count"]),
+        )  # fmt: skip
+    return [Text(), table]
+
+
+def _balance(one: Dataset) -> dict[str, RenderableType | None]:
+    counts = one["statistics"]["class_counts"] if one["statistics"] else None
+    warnings = Text("\n".join(warning["message"] for warning in one["warnings"]), "yellow")
+    classes = Text(", ".join(f"{name} {count:,}" for name, count in (counts or {}).items()))
+    return {"classes": classes, "warnings": warnings}
+
+
+def _parent(one: JobAnswer) -> str | None:
+    parent = one["parent"]
+    return f"{short_id(parent['job'])} ({parent['relation']})" if parent else None
+
+
+def _rows(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
+
+
+def _cell(value: object) -> str:
+    return number(value) if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _headline(one: JobAnswer) -> dict[str, float]:

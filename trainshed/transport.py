@@ -1,20 +1,24 @@
+# Made from trainshed/aio/transport.py by `make client`; change that file.
 """One HTTP request, repeated where that is safe, its refusal raised as an error."""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
-from trainshed.answers import ProblemAnswer
-from trainshed.errors import NotWritten, ProblemError, Unreachable, problem_error
+from trainshed.errors import NotWritten, Unreachable
+from trainshed.exchange import AWAY, EMPTY, Body, Params, delays, refusal, why
 from trainshed.settings import Settings, is_loopback
+from trainshed.sse import Message, Reader
+from trainshed.waiting import sleep
 
-AWAY = frozenset({502, 503, 504})
 FIRST_PATIENCE = 1.0  # seconds for a server that has not answered yet: probably it is not there
-Params = Sequence[tuple[str, str]]
+SILENCE = 30.0  # seconds; a stream says each 15 s that it lives
 
 
 class Transport:
@@ -31,32 +35,38 @@ class Transport:
             timeout=timeout,
             # A proxy from the environment cannot reach this machine's own loopback.
             trust_env=not is_loopback(httpx.URL(settings.url).host),
+            # Reading the certificates of authorities takes 50 ms, for nothing where nobody shows one.
+            verify=httpx.URL(settings.url).scheme != "http",
         )
 
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
 
-    def json(
+    def get(self, path: str, *, params: Params = ()) -> Any:
+        """The parsed JSON of an answer. Raises ProblemError, Unreachable."""
+        return (self.send("GET", path, params=params)).json()
+
+    def post(
         self,
-        method: str,
         path: str,
+        body: Body = EMPTY,
         *,
         params: Params = (),
-        body: object = None,
-        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        repeatable: bool | None = None,
+        key: str | None = None,
+        hold: float = 0,
     ) -> Any:
-        """The parsed JSON of an answer. Raises ProblemError, Unreachable."""
+        """The parsed JSON of an answer; an Idempotency-Key, new unless given, makes it safe to repeat."""
+        named = {"Idempotency-Key": key or str(uuid.uuid4()), **(headers or {})}
         response = self.send(
-            method, path, params=params, body=body, content=content, headers=headers, repeatable=repeatable
+            "POST", path, params=params, body=body, headers=named, hold=hold, repeatable=True
         )
-        return response.json() if response.content else None
+        return response.json()
 
     def text(self, path: str, *, params: Params = (), accept: str = "text/plain") -> str:
         """The text of an answer."""
-        return self.send("GET", path, params=params, headers={"Accept": accept}).text
+        return (self.send("GET", path, params=params, headers={"Accept": accept})).text
 
     def send(
         self,
@@ -64,8 +74,7 @@ class Transport:
         path: str,
         *,
         params: Params = (),
-        body: object = None,
-        content: bytes | None = None,
+        body: Body = EMPTY,
         headers: Mapping[str, str] | None = None,
         hold: float = 0,
         repeatable: bool | None = None,
@@ -83,16 +92,15 @@ class Transport:
             method,
             path,
             params=list(params),
-            json=body,
-            content=content,
             headers=dict(headers or {}),
             timeout=httpx.Timeout(self._timeout, read=self._timeout + hold),
+            **body,
         )
         is_repeatable = method == "GET" if repeatable is None else repeatable
         response = self._patiently(request, is_repeatable, stream, on_away)
         if response.status_code >= 400:
             response.read()
-            raise _refusal(response)
+            raise refusal(response)
         return response
 
     def once(self, path: str) -> httpx.Response:
@@ -100,23 +108,39 @@ class Transport:
         try:
             return self._http.get(path)
         except httpx.TransportError as error:
-            raise Unreachable(self.url, _why(error)) from error
+            raise Unreachable(self.url, why(error)) from error
 
-    def download(self, path: str, target: Path) -> Path:
+    def download(self, path: str, target: Path, *, params: Params = ()) -> Path:
         """Writes an answer's body to a file, which appears only when it is whole. Raises NotWritten."""
         if target.is_dir():
             raise NotWritten(target, "it is a folder")
         if not target.parent.is_dir():
             raise NotWritten(target, f"there is no folder {target.parent}")
-        response = self.send("GET", path, stream=True)
+        response = self.send("GET", path, params=params, stream=True)
         try:
             return _write(target, response.iter_bytes())
         except OSError as error:
             raise NotWritten(target, error.strerror or str(error)) from error
         except httpx.TransportError as error:
-            raise Unreachable(self.url, _why(error)) from error
+            raise Unreachable(self.url, why(error)) from error
         finally:
             response.close()
+
+    def messages(self, path: str, *, on_away: Callable[[], None] | None = None) -> Generator[Message]:
+        """A stream's messages without end: where it breaks off, it is taken up behind the last one.
+
+        Raises Unreachable when the server stays away.
+        """
+        headers = {"Accept": "text/event-stream"}
+        while True:
+            response = self.send("GET", path, headers=headers, hold=SILENCE, stream=True, on_away=on_away)
+            with closing(_messages(response)) as messages:
+                for message in messages:
+                    if message.id is not None:
+                        headers["Last-Event-ID"] = message.id
+                    yield message
+            # The server restarts, or something in between does not let a stream live long.
+            sleep(0.5)
 
     def _patiently(
         self,
@@ -126,7 +150,7 @@ class Transport:
         on_away: Callable[[], None] | None,
     ) -> httpx.Response:
         give_up_at: float | None = None
-        for delay in _delays():
+        for delay in delays():
             response, failure = self._attempt(request, repeatable, stream)
             if response is not None and not (repeatable and response.status_code in AWAY):
                 return response
@@ -140,7 +164,7 @@ class Transport:
                 raise Unreachable(self.url, failure)
             if response is not None:
                 response.close()
-            time.sleep(delay)
+            sleep(delay)
         raise AssertionError("the delays never end")
 
     def _attempt(
@@ -149,11 +173,11 @@ class Transport:
         try:
             response = self._http.send(request, stream=stream)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return None, _why(error)
+            return None, why(error)
         except httpx.TransportError as error:
             if not repeatable:
-                raise Unreachable(self.url, _why(error)) from error
-            return None, _why(error)
+                raise Unreachable(self.url, why(error)) from error
+            return None, why(error)
         self._has_answered = True
         return response, ""
 
@@ -162,40 +186,24 @@ class Transport:
         return self._patience if self._has_answered else min(self._patience, FIRST_PATIENCE)
 
 
-def _delays() -> Iterator[float]:
-    delay = 0.2
-    while True:
-        yield delay
-        delay = min(delay * 2, 5.0)
-
-
-def _why(error: httpx.TransportError) -> str:
-    return str(error) or type(error).__name__
-
-
-def _refusal(response: httpx.Response) -> ProblemError:
-    return problem_error(_document(response))
-
-
-def _document(response: httpx.Response) -> ProblemAnswer:
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
-        return cast(ProblemAnswer, response.json())
-    # A proxy in between, or a server that is not Trainshed.
-    asked = f"{response.request.method} {response.request.url.path}"
-    return {
-        "type": "about:blank",
-        "title": response.reason_phrase,
-        "status": response.status_code,
-        "detail": f"{asked} was answered {response.status_code}.",
-        "errors": [],
-    }
+def _messages(response: httpx.Response) -> Generator[Message]:
+    reader = Reader()
+    try:
+        for chunk in response.iter_bytes():
+            yield from reader.feed(chunk)
+    except httpx.TransportError:
+        # As its end: the next request says whether the server is still there.
+        return
+    finally:
+        response.close()
 
 
 def _write(target: Path, chunks: Iterator[bytes]) -> Path:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.writelines(chunks)
+            for chunk in chunks:
+                file.write(chunk)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
