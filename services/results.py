@@ -230,7 +230,7 @@ def _mlflow(row: Job, urls: Urls) -> answers.MlflowLink:
 
 def _links(job_id: str) -> dict[str, str]:
     base = f"/v1/jobs/{job_id}"
-    parts = ("history", "spec", "summary", "model", "evaluations", "attempts", "logs")
+    parts = ("history", "events", "spec", "summary", "model", "evaluations", "predictions", "attempts", "logs")
     return {"self": base, **{part: f"{base}/{part}" for part in parts}}
 
 

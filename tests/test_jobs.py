@@ -287,7 +287,10 @@ def test_deleting_a_job_removes_all_its_rows_but_its_looks(store: Store) -> None
 
 
 def _look(session: Session, job_id: str) -> None:
-    columns = "id, dataset_version, dataset_name, job_id, subject_id, subject, owner_name, why, looks_before, looked_at"
+    columns = (
+        "id, dataset_version, dataset_name, job_id, subject_id, subject, "
+        "owner_name, why, looks_before, looked_at"
+    )
     values = "'look', 'v', 'iris', :job, 'e', 'evaluation', 'ada', 'curious', 0, 1"
     session.execute(text(f"INSERT INTO looks ({columns}) VALUES ({values})"), {"job": job_id})
 
