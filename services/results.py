@@ -19,6 +19,8 @@ from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import DatasetState, JobState, Relation
 
+# What a job's answer links to.
+LINKED = ("history", "events", "spec", "summary", "model", "evaluations", "predictions", "attempts", "logs")
 # Epochs from whose seconds the expected end is told.
 ETA_EPOCHS = 5
 
@@ -230,8 +232,7 @@ def _mlflow(row: Job, urls: Urls) -> answers.MlflowLink:
 
 def _links(job_id: str) -> dict[str, str]:
     base = f"/v1/jobs/{job_id}"
-    parts = ("history", "events", "spec", "summary", "model", "evaluations", "predictions", "attempts", "logs")
-    return {"self": base, **{part: f"{base}/{part}" for part in parts}}
+    return {"self": base, **{part: f"{base}/{part}" for part in LINKED}}
 
 
 def _places(session: Session) -> dict[str, answers.QueuePlace]:
