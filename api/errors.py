@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.contract import json_response
 from api.streams import StreamsBusy
+from api.uploads import DiskFull
 from services.answers import ProblemDocument, ProblemItem
 from services.errors import Conflict, KeyReused, NotFound, TrainshedError
 from services.pictures import DrawingBusy, DrawingFailed
@@ -22,6 +23,7 @@ STATUS: dict[type[TrainshedError], HTTPStatus] = {
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     DrawingBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     StreamsBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
     DrawingFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 UNREADABLE = {

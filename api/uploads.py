@@ -1,5 +1,6 @@
 """A multipart body that goes to disk as it comes: hashed on the way, held neither in memory nor in /tmp."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -17,12 +18,20 @@ from werkzeug.formparser import FormDataParser
 
 from api.contract import LARGEST_BODY
 from services.documents import read_document
+from services.errors import TrainshedError
 from services.problems import DocumentUnreadable, Problem, SpecInvalid
 from services.uploads import ReceivedFile
 from services.wording import nearest
 
 FIELDS = ("file", "targets", "meta")
 MOST_PARTS = 20
+
+
+class DiskFull(TrainshedError):
+    """There is no room for the files."""
+
+    def __init__(self) -> None:
+        super().__init__("The server has no room for the file; nothing was kept. Try again later.")
 
 
 @dataclass(frozen=True)
@@ -72,13 +81,16 @@ class _FileOnDisk(RawIOBase):
 def received_form(folder: Path, most_bytes: int) -> Iterator[Form]:
     """Read the request's body into `folder`; the folder goes again if the block raises.
 
-    Raises SpecInvalid for parts that are missing or too many, 413 for a body larger than `most_bytes`.
+    Raises SpecInvalid for parts that are missing or too many, 413 for a body larger than `most_bytes`,
+    DiskFull.
     """
-    folder.mkdir(parents=True)
     try:
+        folder.mkdir(parents=True)
         yield _receive(folder, most_bytes)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull from error
         raise
 
 

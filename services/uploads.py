@@ -74,7 +74,6 @@ def receive(
     digest = _digest(document, files)
     if key is not None and (before := _repeated(session, owner_id, key, digest)):
         return before
-    _own(session, meta, owner_id)
     values = {
         "id": upload_id,
         "dataset_name": meta.name,
@@ -90,6 +89,7 @@ def receive(
     }
     try:
         with session.begin_nested():
+            _own(session, meta, owner_id)
             session.execute(insert(Upload).values(**values))
     except IntegrityError:
         # Another request with this key committed between the look-up and the insert.

@@ -1,7 +1,9 @@
 """What is made of files that can be read: inputs, targets, splits, weights, statistics and warnings."""
 
 import io
+import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from services.schema import DatasetSchema
 from tests.uploading import PEOPLE, problems_of, read
+from worker import upload_child
 from worker.encoding import encode_rows
 from worker.rows_child import prepare_rows
 from worker.tables import csv_file, repeats
@@ -159,6 +162,121 @@ def test_texts_that_mean_missing_can_be_named(tmp_path: Path) -> None:
     assert (problem.code, problem.line, problem.received) == ("not_a_number", 4, "NA")
 
 
+@pytest.mark.parametrize("how", ["CSV", "CSV with decimal commas", "Parquet"])
+def test_a_number_that_means_missing_is_no_value_in_any_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(csv_file, "BLOCK_CELLS", 6)
+    a = [1.5, -999, 2.5, 3.5, 4.5, 5.5, -999, 6.5]
+    content: str | bytes = "a,b,rent\n" + "".join(f"{value}, {value} ,{n}\n" for n, value in enumerate(a))
+    if "commas" in how:
+        content = str(content).replace(",", ";").replace(".", ",")
+    if how == "Parquet":
+        content = parquet(a=a, b=pa.array([int(value) for value in a]), rent=list(range(8)))
+    made, _ = read(tmp_path, content, categorical=None, missing="median", missing_values=["-999"], test=None)
+    columns = made.schema.features.columns or []
+    assert [column.impute for column in columns] == [4.0, 3.5 if how == "Parquet" else 4.0]
+    assert made.arrays["train/x"][:3, 0].tolist() == [1.5, 4.0, 2.5]
+    assert [column.missing for column in made.statistics.columns] == [2, 2]
+
+
+CLASSES: dict[str, Any] = {"categorical": None, "target": "k", "task": "binary"}
+ARRAYS: dict[str, Any] = {"categorical": None, "target": None, "task": "binary"}
+BAD_TEXTS: dict[str, tuple[str | bytes, dict[str, Any]]] = {
+    "a class of a CSV": ("a,k\n" + "1,u\n2,v\n" * 600 + "3,w\0\n", CLASSES),
+    "a number of a CSV": ("a,k\n" + "1,u\n2,v\n" * 600 + "\0003,u\n", CLASSES),
+    "a column of a CSV": (f"{'a' * 5000}\0,k\n1,u\n2,v\n", CLASSES),
+    "a class of a Parquet": (parquet(a=[1, 2, 3], k=["u", "v", "w\0x"]), CLASSES),
+    "a column of a Parquet": (parquet(**{"a\0": [1, 2, 3]}, k=["u", "v", "u"]), CLASSES),
+    "a class of an NPZ": (packed(x=np.ones((3, 2)), y=np.array(["u", "v\0x", "u"])), ARRAYS),
+    "a class with an escape": ("a,k\n1,u\n2,v\x1b[31m\n3,u\n", CLASSES),
+    "half a character": (packed(x=np.ones((3, 2)), y=np.array(["u", "v\ud800", "u"])), ARRAYS),
+}
+
+
+@pytest.mark.parametrize("where", BAD_TEXTS)
+def test_a_text_that_no_database_takes_is_refused_and_not_repeated(tmp_path: Path, where: str) -> None:
+    content, how = BAD_TEXTS[where]
+    (problem,) = problems_of(tmp_path, content, **how)
+    assert problem.code == "bad_text"
+    assert problem.line == (1202 if "number" in where or where == "a class of a CSV" else problem.line)
+    assert "\\u0000" not in problem.model_dump_json()
+
+
+LONG = "x" * 1_000
+TOO_LONG: dict[str, tuple[str | bytes, dict[str, Any]]] = {
+    "a column of a CSV": (f"{LONG},k\n1,u\n2,v\n", CLASSES),
+    "a class of a CSV": (f"a,k\n1,u\n2,{LONG}\n", CLASSES),
+    "a category of a Parquet": (
+        parquet(c=pa.DictionaryArray.from_arrays([0, 1, 0], ["u", LONG]), k=["u", "v", "u"]),
+        CLASSES | {"categorical": ["c"]},
+    ),
+    "a class of an NPZ": (packed(x=np.ones((3, 2)), y=np.array(["u", LONG, "u"])), ARRAYS),
+}
+
+
+@pytest.mark.parametrize("where", TOO_LONG)
+def test_a_name_that_would_fill_every_answer_is_refused(tmp_path: Path, where: str) -> None:
+    content, how = TOO_LONG[where]
+    (problem,) = problems_of(tmp_path, content, **how)
+    assert (problem.code, len(str(problem.received)) < 200) == ("name_too_long", True)
+
+
+def test_a_table_of_which_there_is_too_much_to_say_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(upload_child, "LARGEST_DESCRIPTION", 1_000)
+    (tmp_path / "file").write_text("a,b,rent\n" + "".join(f"{n},{n},{n}\n" for n in range(9)))
+    order = {
+        "folder": str(tmp_path),
+        "names": {"file": "a.csv"},
+        "meta": {"name": "rents", "task": "regression", "target": "rent"},
+        "root": str(tmp_path),
+    }
+    assert upload_child._read(order) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["code"] == "too_large"
+    assert not (tmp_path / "datasets").exists()
+
+
+def _with_flag(content: bytes, signature: bytes, offset: int) -> bytes:
+    """The archive with the bit set that says that its first member is encrypted."""
+    place = content.index(signature) + offset
+    return content[:place] + bytes([content[place] | 1]) + content[place + 1 :]
+
+
+def _with_header(header: str) -> bytes:
+    """An NPZ whose `x` has this header."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        text = header.encode() + b"\n"
+        archive.writestr("x.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(32))
+        archive.writestr("y.npy", zipfile.ZipFile(io.BytesIO(packed(y=np.arange(4)))).read("y.npy"))
+    return buffer.getvalue()
+
+
+DAMAGED: dict[str, bytes] = {
+    "encrypted": _with_flag(
+        _with_flag(packed(x=np.ones((3, 2)), y=np.arange(3)), b"PK\3\4", 6), b"PK\1\2", 8
+    ),
+    "a shape that is none": _with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (True, 4)}"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_archive_is_named_at_once(tmp_path: Path, what: str) -> None:
+    (problem,) = problems_of(tmp_path, DAMAGED[what], **ARRAYS)
+    assert problem.code == "damaged_file"
+
+
+def test_findings_hold_no_text_that_no_database_takes() -> None:
+    findings = Findings()
+    findings.warn("odd", "a\0b", column="c\0", received="\ud800", expected="\0")
+    (warning,) = findings.warnings
+    assert (warning.message, warning.column, warning.received) == ("a\ufffdb", "c\ufffd", "?")
+    assert warning.expected == "\ufffd"
+
+
 def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
     table = 'city,age,rent\n"Bad\nHonnef",1,2\n\n"Köln",x,3\n"a\n\nb",4,\n'
     found = problems_of(tmp_path, table, categorical=["city"])
@@ -215,6 +333,25 @@ def test_weights_are_stored_for_the_training_rows(tmp_path: Path) -> None:
     made, _ = read(tmp_path, table, categorical=None, weight="w", test={"last": 1})
     assert made.arrays["train/w"].tolist() == [1, 0.5]
     assert (made.schema.weight, made.schema.features.names) == ("w", ["a"])
+
+
+def test_the_training_rows_must_weigh_something(tmp_path: Path) -> None:
+    table = "a,w,rent\n1,0,1\n2,0,2\n3,5,3\n"
+    (problem,) = problems_of(tmp_path, table, categorical=None, weight="w", test={"last": 1})
+    assert problem.code == "no_weight"
+    x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
+    arrays = packed(x=x, y=y, w=np.zeros(4), x_test=x, y_test=y)
+    (problem,) = problems_of(tmp_path, arrays, categorical=None, target=None, task="binary", weight="w")
+    assert problem.code == "no_weight"
+
+
+def test_no_warning_shows_what_a_sealed_row_holds(tmp_path: Path) -> None:
+    sealed = PEOPLE.replace("29,Bonn", "29,Aachen")
+    _, (warning,) = read(tmp_path, sealed, test={"last": 1})
+    assert (warning.code, warning.line, warning.received) == ("category_not_in_training", 7, None)
+    table = "part,b,rent\ntrain,x,1\ntrain,y,2\ntest,secret,3\nvalidation,open,4\n"
+    _, (warning,) = read(tmp_path, table, categorical=["b"], split_column="part")
+    assert (warning.line, warning.received, warning.count) == (5, "open", 2)
 
 
 def test_what_is_odd_is_told_and_does_not_stop(tmp_path: Path) -> None:
@@ -378,6 +515,15 @@ def test_rows_that_cannot_be_predicted_are_named(
     with pytest.raises(FileRefused):
         read_rows(people, SentFile(file, "rows"), 10, findings)
     assert [(problem.code, problem.line) for problem in findings.problems] == [(code, line)]
+
+
+def test_an_empty_line_of_one_column_is_a_row(tmp_path: Path) -> None:
+    table = "a,rent\n1,1\n,2\n3,3\n"
+    schema = read(tmp_path, table, categorical=None, test=None, missing="mean")[0].schema
+    file = tmp_path / "rows"
+    for content in ("a\n5\n\n7\n", "a\r\n5\r\n\r\n7"):
+        file.write_bytes(content.encode())
+        assert read_rows(schema, SentFile(file, "rows"), 10, Findings()).tolist() == [[5], [2], [7]]
 
 
 def test_inputs_may_come_as_an_array(tmp_path: Path, people: DatasetSchema) -> None:

@@ -1,9 +1,11 @@
 """Uploads over HTTP: received, owned, repeated, read in a child, and used by a spec."""
 
+import errno
 import hashlib
 import io
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.builders import make_iris
 from tests.conftest import client_of
 from tests.test_api_contract import assert_problem
 from tests.uploading import PEOPLE, make_meta, send, stored, upload
+from worker import limited, upload_child
 from worker.reading import read_next, read_next_upload, remove_leftovers
 from worker.versions import verify_version
 
@@ -302,6 +305,111 @@ def test_a_reader_that_lost_its_upload_writes_nothing(http: httpx.Client, store:
         assert uploads.take(session) is None
         assert uploads.reject(session, taken, [{"code": "x", "message": "x"}])
     assert http.get(location).json()["state"] == "rejected"
+
+
+def test_a_nul_in_a_file_is_a_problem_and_no_end_of_the_worker(
+    http: httpx.Client, store: Store, root: Path
+) -> None:
+    table = "a,k\n" + "1,u\n2,v\n" * 600 + "3,w\0\n"
+    how: dict[str, Any] = {"categorical": None, "target": "k", "task": "multiclass"}
+    ended = upload(http, store, root, table, **how)
+    assert [(problem["code"], problem["line"]) for problem in ended["problems"]] == [("bad_text", 1202)]
+    assert "\0" not in json.dumps(ended, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_reader_that_cannot_be_started_is_one_that_died(
+    http: httpx.Client, store: Store, root: Path
+) -> None:
+    sent = send(http).json()
+    # The order cannot be written, as on a full disk.
+    (upload_folder(root, sent["id"]) / "order.json").mkdir()
+    for _ in range(uploads.MOST_ATTEMPTS):
+        assert read_next_upload(store, root)
+    (problem,) = http.get(sent["links"]["self"]).json()["problems"]
+    assert problem["code"] == "reading_failed"
+    assert "could not be started: Is a directory" in problem["message"]
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_reader_that_used_up_its_time_is_not_tried_again(
+    http: httpx.Client, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limited, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(upload_child, "PATIENCE_SECONDS", 0.01)
+    location = send(http).headers["Location"]
+    assert read_next_upload(store, root)
+    (problem,) = http.get(location).json()["problems"]
+    assert problem["code"] == "reading_failed"
+    assert "it was not done after" in problem["message"]
+
+
+def test_what_a_child_says_beside_its_facts_is_passed_over() -> None:
+    said = 'noise\n[1]\n{"no": 1}\n{"event": "ready"}\n{"event": "cut o'
+    assert limited.told_by(said, "", 0).told == [{"event": "ready"}]
+
+
+def test_a_child_can_be_stopped_from_outside(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    os.mkfifo(order)
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 1)
+        return asked[-1]
+
+    ended = limited.run_limited("worker.upload_child", [str(order)], patience_seconds=600, stop=stop)
+    assert asked == [False, True]
+    assert (ended.was_stopped, ended.timed_out, ended.status) == (True, False, -signal.SIGKILL)
+    assert ended.how == "signal SIGKILL: it was told to stop"
+
+
+def test_who_loses_a_race_with_one_key_changes_nothing(
+    http: httpx.Client, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = send(http, "nothing", headers=key)
+    assert read_next_upload(store, root)
+    look, looks = uploads._repeated, []
+
+    def late(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return None if len(looks) == 1 else look(*arguments)
+
+    monkeypatch.setattr(uploads, "_repeated", late)
+    again = send(http, "nothing", headers=key)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    assert http.get("/v1/datasets/people").json()["state"] == "rejected"
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_full_disk_is_said_and_nothing_is_kept(
+    http: httpx.Client, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("api.uploads._FileOnDisk.write", full)
+    assert "no room" in assert_problem(send(http), 507)["detail"]
+    assert list((root / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_leftovers_that_somebody_else_removes_just_now_are_passed_over(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, is_dir = root / "uploads" / new_id(), Path.is_dir
+    folder.mkdir(parents=True)
+
+    def removed_then(path: Path) -> bool:
+        was_one = is_dir(path)
+        if path == folder:
+            folder.rmdir()
+        return was_one
+
+    monkeypatch.setattr(Path, "is_dir", removed_then)
+    assert not remove_leftovers(store, root)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)

@@ -21,7 +21,7 @@ import pytest
 from services.settings import Settings
 from services.store import Store
 from tests.uploading import PEOPLE, problems_of, send
-from worker import limited, upload_child
+from worker import limited
 from worker.reading import read_next_upload
 
 CHECKOUT = Path(__file__).parents[1]
@@ -191,9 +191,10 @@ def test_each_broken_file_gets_a_clear_problem_and_no_child_takes_much_memory(
     peaks = tmp_path / "peaks"
 
     def measured(module: str, arguments: Sequence[str], **how: Any) -> limited.Ended:
-        return limited.run_limited("tests.measured", [str(peaks), module, *arguments], **how)
+        return run_limited("tests.measured", [str(peaks), module, *arguments], **how)
 
-    monkeypatch.setattr(upload_child, "run_limited", measured)
+    run_limited = limited.run_limited
+    monkeypatch.setattr(limited, "run_limited", measured)
     sent = {}
     for number, (name, (content, how, _, _)) in enumerate(BROKEN.items()):
         answer = send(http, content, **{"name": f"broken-{number}", **how})
@@ -251,7 +252,7 @@ def test_a_file_that_fills_the_memory_is_too_large_and_not_tried_again(
         )
         return limited.told_by(ended.stdout, ended.stderr, ended.returncode)
 
-    monkeypatch.setattr(upload_child, "run_limited", tightly)
+    monkeypatch.setattr(limited, "run_limited", tightly)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.zeros((8_000, 4_000)), y=np.arange(8_000) % 2)
     answer = send(http, buffer.getvalue(), **ARRAYS)

@@ -45,6 +45,21 @@ def encode_rows(schema: DatasetSchema, rows: Sequence[object]) -> NDArray[Any]:
     return made
 
 
+def unknown_categories(schema: DatasetSchema, inputs: NDArray[Any]) -> list[DataProblem]:
+    """Categorical columns in which rows have a value that no training row had: all of its inputs are zero."""
+    noticed, place = [], 0
+    for column in schema.features.columns or []:
+        width = 1 if column.categories is None else len(column.categories)
+        block = inputs[:, place : place + width]
+        place += width
+        lines = np.flatnonzero(~block.any(axis=1)) + 1
+        if column.categories is not None and len(lines):
+            message = f"`{column.name}` has a value that no training row had; the model is told none."
+            problem = _problem("unknown_category", int(lines[0]), message, None, _wanted(column), column.name)
+            noticed.append(problem.model_copy(update={"count": len(lines)}))
+    return noticed
+
+
 def columns_of(schema: DatasetSchema) -> list[Column] | None:
     """The columns of a table, those of the catalogue included; None for arrays."""
     features = schema.features
@@ -155,7 +170,10 @@ def _by_name(
 ) -> list[object]:
     names = [column.name for column in columns]
     known = {*names, *schema.target.names}
-    problems.extend(_unknown_column(str(name), names, line) for name in row if name not in known)
+    for name in row:
+        # Looking for the nearest name takes its time, and nobody reads the thousandth.
+        if name not in known and len(problems) < MOST_PROBLEMS:
+            problems.append(_unknown_column(str(name), names, line))
     for column in columns:
         if column.name not in row:
             message = f"The row has no `{column.name}`."

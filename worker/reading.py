@@ -71,11 +71,18 @@ def read_next_upload(store: Store, root: Path) -> bool:
 def remove_leftovers(store: Store, root: Path) -> bool:
     """Remove folders that no upload waits in: the API was ended while it received them. Always False."""
     for folder in (root / "uploads").glob("????????-*"):
-        is_old = folder.is_dir() and time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS
-        if is_old and not _is_waiting(store, folder.name):
+        if _is_old(folder) and not _is_waiting(store, folder.name):
             log.info("upload %s: removed, it was never complete", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
     return False
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS
+    except FileNotFoundError:
+        # Another worker, or the request that made it, removed it just now.
+        return False
 
 
 def _is_waiting(store: Store, upload_id: str) -> bool:
@@ -111,7 +118,7 @@ def _store(session: Session, claim: UploadClaim, outcome: Accepted | Refused | D
         return False
     problem = DataProblem(
         code="reading_failed",
-        message=f"The file could not be read: each time the process ended with {outcome.how}.",
+        message=f"The file could not be read: the process that did so ended with {outcome.how}.",
         expected="a smaller file, or another format",
     )
     return uploads.reject(session, claim, [problem.model_dump(mode="json")])
@@ -130,3 +137,5 @@ def _signs_of_life(store: Store, touch: Callable[[Session], None]) -> Iterator[N
         yield
     finally:
         sign.stop()
+        # A sign given later would hold back an upload that is given back.
+        sign.join(SIGN_SECONDS)

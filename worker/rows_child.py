@@ -3,41 +3,41 @@
 The child, `python -m worker.rows_child ORDER`, prints one JSON object: `read`, or `rejected` with problems.
 """
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from services.answers import DataProblem
 from services.schema import DatasetSchema
-from worker.limited import Ended, enter, memory_problem, run_limited, tell
+from worker.limited import Ended, follow_order, run_order, tell
 
 PATIENCE_SECONDS: Final = 300.0
 MOST_ROWS: Final = 1_000_000
 
 
 def prepare_rows(
-    file: Path, filename: str, schema: DatasetSchema, target: Path, *, most_rows: int = MOST_ROWS
+    file: Path,
+    filename: str,
+    schema: DatasetSchema,
+    target: Path,
+    *,
+    most_rows: int = MOST_ROWS,
+    stop: Callable[[], bool] | None = None,
 ) -> list[DataProblem]:
-    """Write the inputs of the file's rows to `target` (npy); or say what is wrong with them."""
-    order = target.with_name(f"{target.name}.order")
-    order.write_text(
-        json.dumps(
-            {
-                "file": str(file.absolute()),
-                "name": filename,
-                "schema": schema.model_dump(mode="json"),
-                "target": str(target.absolute()),
-                "most_rows": most_rows,
-            }
-        )
-    )
-    try:
-        ended = run_limited("worker.rows_child", [str(order.absolute())], patience_seconds=PATIENCE_SECONDS)
-    finally:
-        order.unlink()
+    """Write the inputs of the file's rows to `target` (npy); or say what is wrong with them.
+
+    `stop` is as in `run_limited`.
+    """
+    order = {
+        "file": str(file.absolute()),
+        "name": filename,
+        "schema": schema.model_dump(mode="json"),
+        "target": str(target.absolute()),
+        "most_rows": most_rows,
+    }
+    path = target.with_name(f"{target.name}.order")
+    ended = run_order("worker.rows_child", path, order, patience_seconds=PATIENCE_SECONDS, stop=stop)
     return _verdict(ended)
 
 
@@ -53,19 +53,10 @@ def _verdict(ended: Ended) -> list[DataProblem]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child."""
-    parser = argparse.ArgumentParser(prog="python -m worker.rows_child", description=prepare_rows.__doc__)
-    parser.add_argument("order", type=Path)
-    parser.add_argument("--with-parent", action="store_true", help="end when stdin ends")
-    options = parser.parse_args(arguments)
-    enter(with_parent=options.with_parent)
-    try:
-        return _read(json.loads(options.order.read_text()))
-    except MemoryError:
-        tell("rejected", problems=[memory_problem().model_dump(mode="json")])
-        return 1
+    return follow_order("worker.rows_child", _read, arguments)
 
 
-def _read(order: dict[str, str]) -> int:
+def _read(order: Mapping[str, Any]) -> int:
     # Imported here: only the child may load NumPy.
     import numpy as np
 
@@ -76,9 +67,7 @@ def _read(order: dict[str, str]) -> int:
     findings = Findings()
     schema = DatasetSchema.model_validate(order["schema"])
     try:
-        inputs = read_rows(
-            schema, SentFile(Path(order["file"]), order["name"]), int(order["most_rows"]), findings
-        )
+        inputs = read_rows(schema, SentFile(Path(order["file"]), order["name"]), order["most_rows"], findings)
     except FileRefused:
         tell("rejected", problems=[problem.model_dump(mode="json") for problem in findings.problems])
         return 1

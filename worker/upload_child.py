@@ -4,7 +4,6 @@ The child, `python -m worker.upload_child ORDER`, prints one JSON object: `ready
 problems.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from services.answers import DataProblem
 from services.meta import UploadMeta
 from services.schema import DatasetSchema
-from worker.limited import enter, memory_problem, run_limited, tell
+from worker.limited import follow_order, run_order, tell
 
 PATIENCE_SECONDS: Final = 1200.0
+# Schema, statistics and warnings are read by the API with each look at the dataset.
+LARGEST_DESCRIPTION: Final = 8_000_000
 Json = dict[str, Any]
 
 
@@ -50,18 +52,13 @@ def read_files(
     root: Path, folder: Path, meta: UploadMeta, names: Mapping[str, str]
 ) -> Accepted | Refused | Died:
     """Run the child on the files in `folder`, which are named by their form fields, as `names` is."""
-    order = folder / "order.json"
-    order.write_text(
-        json.dumps(
-            {
-                "root": str(root.absolute()),
-                "folder": str(folder.absolute()),
-                "meta": meta.model_dump(mode="json"),
-                "names": dict(names),
-            }
-        )
-    )
-    ended = run_limited("worker.upload_child", [str(order.absolute())], patience_seconds=PATIENCE_SECONDS)
+    order = {
+        "root": str(root.absolute()),
+        "folder": str(folder.absolute()),
+        "meta": meta.model_dump(mode="json"),
+        "names": dict(names),
+    }
+    ended = run_order("worker.upload_child", folder / "order.json", order, patience_seconds=PATIENCE_SECONDS)
     match ended.told[-1:]:
         case [{"event": "ready", "schema": schema, **facts}]:
             return Accepted(schema=DatasetSchema.model_validate(schema), **facts)
@@ -72,16 +69,7 @@ def read_files(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child."""
-    parser = argparse.ArgumentParser(prog="python -m worker.upload_child", description=read_files.__doc__)
-    parser.add_argument("order", type=Path)
-    parser.add_argument("--with-parent", action="store_true", help="end when stdin ends")
-    options = parser.parse_args(arguments)
-    enter(with_parent=options.with_parent)
-    try:
-        return _read(json.loads(options.order.read_text()))
-    except MemoryError:
-        tell("rejected", problems=[memory_problem().model_dump(mode="json")], warnings=[])
-        return 1
+    return follow_order("worker.upload_child", _read, arguments)
 
 
 def _read(order: Json) -> int:
@@ -98,15 +86,24 @@ def _read(order: Json) -> int:
         problems = [problem.model_dump(mode="json") for problem in findings.problems]
         tell("rejected", problems=problems, warnings=_warnings(findings))
         return 1
-    sha256 = store_version(Path(order["root"]), made.schema, made.arrays)
-    tell(
-        "ready",
-        sha256=sha256,
-        schema=made.schema.model_dump(mode="json"),
-        statistics=made.statistics.model_dump(mode="json"),
-        warnings=_warnings(findings),
-    )
+    facts = {
+        "schema": made.schema.model_dump(mode="json"),
+        "statistics": made.statistics.model_dump(mode="json"),
+        "warnings": _warnings(findings),
+    }
+    if (size := len(json.dumps(facts))) > LARGEST_DESCRIPTION:
+        tell("rejected", problems=[_too_much_to_say(size).model_dump(mode="json")], warnings=[])
+        return 1
+    tell("ready", sha256=store_version(Path(order["root"]), made.schema, made.arrays), **facts)
     return 0
+
+
+def _too_much_to_say(size: int) -> DataProblem:
+    return DataProblem(
+        code="too_large",
+        message=f"The names of all columns and categories take {size / 1e6:.0f} MB.",
+        expected=f"at most {LARGEST_DESCRIPTION / 1e6:.0f} MB: fewer columns or categories in `features`",
+    )
 
 
 def _warnings(findings: Any) -> list[Json]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.wording import nearest
 from worker.sources.idx import NotIdx, parse_idx
-from worker.tables.findings import Findings
+from worker.tables.findings import FileRefused, Findings
 
 # The name that a part has here, and the names that files give it.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -23,6 +23,18 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "x_test": ("x_test",),
     "y_test": ("y_test",),
 }
+# What zipfile and NumPy raise for files that are damaged, encrypted, or made to do harm.
+UNREADABLE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    SystemError,
+)
 MOST_BYTES: Final = 1024 * 2**20
 MOST_ARRAYS: Final = 100
 EXPECTED: Final = "x and y, or x_train and y_train; also x_test, y_test, x_validation, y_validation"
@@ -37,7 +49,9 @@ def read_npz(path: Path, findings: Findings, *, weight: str | None = None, only_
             members = _members(archive, findings, weight, only_x=only_x)
             _check_sizes(archive, members, findings)
             return {key: _array(archive, name) for key, name in members.items()}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
+    except FileRefused:
+        raise
+    except UNREADABLE as error:
         message = f"The NPZ file cannot be read: {str(error)[:200]}."
         raise findings.refuse("damaged_file", message, expected="a whole file of np.savez") from None
 
@@ -92,7 +106,12 @@ def _check_sizes(archive: zipfile.ZipFile, members: dict[str, str], findings: Fi
             version = npy.read_magic(member)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read(member)
-        if dtype.hasobject or dtype.names is not None:
+        if dtype.names is not None:
+            message = f"`{name}` holds records with named fields."
+            findings.add(
+                "wrong_type", message, column=name, received=str(dtype)[:100], expected="plain numbers"
+            )
+        elif dtype.hasobject:
             message = f"`{name}` holds Python objects, which are not read: opening them could run code."
             findings.add("unsafe_array", message, column=name, received=str(dtype)[:100], expected="numbers")
         total += math.prod(shape) * dtype.itemsize

@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.tables.columns import NO_TEXT, Numbers, Texts
-from worker.tables.findings import Findings
+from worker.tables.columns import NO_TEXT, NUMBER, Numbers, Texts
+from worker.tables.findings import Findings, check_name
 
 # A column with more different texts is no category and no class; keeping them would fill the memory.
 MOST_TEXTS: Final = 100_000
 
-_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[-+]?(inf|infinity|nan)", re.IGNORECASE)
 _DECIMAL_COMMA: Final = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 _THOUSANDS: Final = re.compile(r"[-+]?\d{1,3}([ .,'’\u00a0\u202f]\d{3})+([.,]\d+)?")
@@ -27,6 +26,8 @@ class NumberCells:
     def __init__(self, name: str, missing: frozenset[str], decimal: str, findings: Findings) -> None:
         self._name = name
         self._missing = missing
+        # Such as -999: it would pass for a number.
+        self._missing_numbers = {text for text in missing if any(c.isdigit() for c in text)}
         self._decimal = decimal
         self._findings = findings
         self._blocks: list[NDArray[np.float64]] = []
@@ -44,6 +45,8 @@ class NumberCells:
         """The block's numbers, or None if there is anything to look at more closely."""
         whole = "".join(texts)
         if not whole.isascii() or "_" in whole:
+            return None
+        if self._missing_numbers and not self._missing_numbers.isdisjoint(text.strip() for text in texts):
             return None
         if self._decimal == ",":
             if "." in whole:
@@ -65,9 +68,9 @@ class NumberCells:
         plain = text
         if self._decimal == ",":
             plain = "?" if "." in text else text.replace(",", ".")
-        if _NUMBER.fullmatch(plain) and math.isfinite(number := float(plain)):
+        if NUMBER.fullmatch(plain) and math.isfinite(number := float(plain)):
             return number
-        if _NUMBER.fullmatch(plain) or _NOT_FINITE.fullmatch(text):
+        if NUMBER.fullmatch(plain) or _NOT_FINITE.fullmatch(text):
             message, code = f"`{self._name}` holds numbers that are not finite.", "not_finite"
             expected = "a finite number; add the text to `missing_values` if it means that there is none"
         else:
@@ -123,12 +126,16 @@ class TextCells:
         self._blocks.append(np.array([self._codes[text] for text in texts], np.int32))
 
     def column(self) -> Texts:
-        """All that was read; a problem if the texts are too many to be names of anything."""
-        texts = list(self._codes.texts)
-        if len(texts) > MOST_TEXTS:
-            message = f"`{self._name}` has more than {MOST_TEXTS:,} different values."
-            self._findings.add(
-                "too_many_values", message, column=self._name, expected="a column of categories or classes"
-            )
+        """All that was read; a problem if the texts are too many."""
         codes = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.int32)
-        return Texts(codes, texts)
+        return texts_of(self._name, codes, list(self._codes.texts), self._findings)
+
+
+def texts_of(name: str, codes: NDArray[np.int32], texts: list[str], findings: Findings) -> Texts:
+    """A column of texts; a problem if they are too many, or are no names. Raises FileRefused."""
+    if len(texts) > MOST_TEXTS:
+        message = f"`{name}` has more than {MOST_TEXTS:,} different values."
+        findings.add("too_many_values", message, column=name, expected="a column of categories or classes")
+    for text in texts:
+        check_name(text, findings, column=name)
+    return Texts(codes, texts)

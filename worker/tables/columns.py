@@ -1,5 +1,6 @@
 """Values of a table by column, as they were read, and how they become inputs. NumPy only."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +12,8 @@ from services.schema import Column
 
 NO_TEXT: Final = -1
 """The code of a missing text."""
+NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+"""How a number is written."""
 
 
 @dataclass(frozen=True)

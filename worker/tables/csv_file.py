@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,8 @@ import numpy as np
 
 from services.meta import CsvOptions
 from worker.tables.cells import NumberCells, TextCells
-from worker.tables.findings import Findings
+from worker.tables.columns import NUMBER
+from worker.tables.findings import NUL, Findings, check_name, refuse_text
 from worker.tables.table import Choose, Kind, Table
 
 HEAD_CHARACTERS: Final = 64 * 1024
@@ -23,7 +24,6 @@ BLOCK_CELLS: Final = 400_000
 MOST_COLUMNS: Final = 10_000
 LONGEST_CELL: Final = 128 * 1024
 
-_NUMBER: Final = re.compile(r"[-+]?\d+([.,]\d*)?([eE][-+]?\d+)?")
 _WITH_COMMA: Final = re.compile(r"[-+]?\d*,\d+")
 _WITH_POINT: Final = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
@@ -45,7 +45,7 @@ def read_csv(
         delimiter = options.delimiter or _delimiter(head)
         decimal = options.decimal or _decimal(head, delimiter)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            reader = csv.reader(_without_nul(file, findings), delimiter=delimiter, strict=True)
             try:
                 return _read(reader, choose, decimal, frozenset(missing), findings)
             except csv.Error as error:
@@ -56,6 +56,13 @@ def read_csv(
         raise findings.refuse(
             "not_utf8", message, line=line, received=wrong, expected="UTF-8; Excel calls it CSV UTF-8"
         ) from None
+
+
+def _without_nul(lines: Iterable[str], findings: Findings) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if NUL in line:
+            raise refuse_text(findings, line=number)
+        yield line
 
 
 def _refused_quotes(error: csv.Error, line: int, findings: Findings) -> Exception:
@@ -156,7 +163,7 @@ def _header(reader: "Iterator[list[str]]", findings: Findings) -> list[str]:
     if len(names) > MOST_COLUMNS:
         message = f"The file has {len(names):,} columns."
         raise findings.refuse("too_many_columns", message, expected=f"at most {MOST_COLUMNS:,}")
-    if all(_NUMBER.fullmatch(name) for name in names):
+    if all(NUMBER.fullmatch(name.replace(",", ".")) for name in names):
         message = "The first line holds numbers only; it must name the columns."
         raise findings.refuse(
             "no_header", message, line=1, received=", ".join(names[:8]), expected="a header line"
@@ -166,7 +173,9 @@ def _header(reader: "Iterator[list[str]]", findings: Findings) -> list[str]:
 
 
 def check_names(names: Sequence[str], findings: Findings) -> None:
-    """Refuse names that occur twice; raises FileRefused."""
+    """Refuse names that occur twice or are no names; raises FileRefused."""
+    for name in names:
+        check_name(name, findings, line=1)
     for name, count in Counter(names).items():
         if name and count > 1:
             message = f"{count} columns are named `{name}`."
@@ -183,6 +192,9 @@ def _blocks(reader: "Iterator[list[str]]", width: int, findings: Findings) -> It
     before: int = reader.line_num  # type: ignore[attr-defined]
     for row in reader:
         line, before = before + 1, reader.line_num  # type: ignore[attr-defined]
+        if not row and width == 1:
+            # With one column a row without a value is an empty line.
+            row = [""]
         if len(row) == width:
             block.rows.append(row)
             block.lines.append(line)

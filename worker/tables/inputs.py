@@ -31,7 +31,7 @@ def describe_column(meta: UploadMeta, name: str, table: Table, parts: Parts, fin
         _check_numbers(name, in_train, findings)
         return Column(name=name, kind="numeric", impute=impute)
     categories = _categories(name, in_train, impute, findings)
-    _note_strangers(name, table.texts(name), categories, impute, table, findings)
+    _note_strangers(name, {*categories, impute}, table, parts, findings)
     return Column(name=name, kind="categorical", categories=categories, impute=impute)
 
 
@@ -101,23 +101,20 @@ def _categories(name: str, in_train: Texts, impute: float | str | None, findings
 
 
 def _note_strangers(
-    name: str,
-    values: Texts,
-    categories: list[str],
-    impute: float | str | None,
-    table: Table,
-    findings: Findings,
+    name: str, known: set[str | float | None], table: Table, parts: Parts, findings: Findings
 ) -> None:
-    known = {*categories, impute}
+    values = table.texts(name)
     strange = np.array([text not in known for text in values.texts] + [False])[values.codes]
     rows = np.flatnonzero(strange)
     if len(rows):
-        text = values.texts[values.codes[rows[0]]]
+        # What a sealed row holds is not for the eyes of anybody.
+        open_rows = rows[np.isin(rows, parts.unsealed)]
+        first = int((open_rows if len(open_rows) else rows)[0])
         findings.warn(
             "category_not_in_training",
             f"`{name}` has values that no training row has; they become zeros.",
-            line=int(table.lines[rows[0]]),
+            line=int(table.lines[first]),
             column=name,
-            received=text,
+            received=values.texts[values.codes[first]] if len(open_rows) else None,
             count=len(rows),
         )

@@ -43,7 +43,7 @@ def make_from_table(meta: UploadMeta, table: Table, findings: Findings) -> Made:
     weights = (
         None
         if meta.weight is None
-        else weights_of(table.numbers(meta.weight), meta.weight, table.lines, findings)
+        else weights_of(table.numbers(meta.weight), meta.weight, table.lines, parts, findings)
     )
     findings.check()
     x = _inputs(columns, table, findings)
@@ -90,9 +90,9 @@ def _inputs(columns: list[Column], table: Table, findings: Findings) -> NDArray[
 
 
 def weights_of(
-    weights: NDArray[np.float64], name: str, lines: NDArray[np.int64], findings: Findings
+    weights: NDArray[np.float64], name: str, lines: NDArray[np.int64], parts: Parts, findings: Findings
 ) -> NDArray[np.float32]:
-    """The rows' weights, float32: finite, not negative, not all 0."""
+    """The rows' weights, float32: finite, not negative, not 0 in every training row."""
     for is_bad, code, message in (
         (np.isnan(weights), "missing_value", f"`{name}` has no weight in some rows."),
         (weights < 0, "negative_weight", f"`{name}` holds negative weights."),
@@ -113,9 +113,9 @@ def weights_of(
     if (is_bad & np.isfinite(weights)).any():
         message = f"`{name}` holds weights that are too large."
         findings.add("out_of_range", message, column=name, expected="numbers of at most 3.4e38")
-    if len(weights) and not (weights > 0).any():
-        message = f"Every row weighs 0 in `{name}`, so nothing would be learned."
-        findings.add("no_weight", message, column=name, expected="a weight above 0 in some row")
+    if len(parts.train) and not (weights[parts.train] > 0).any():
+        message = f"Every training row weighs 0 in `{name}`, so nothing would be learned."
+        findings.add("no_weight", message, column=name, expected="a weight above 0 in some training row")
     return made
 
 

@@ -9,7 +9,7 @@ from services.meta import SealedFraction, UploadMeta
 from services.schema import Features, Task
 from worker.tables.arrays import Arrays
 from worker.tables.columns import NO_TEXT, Texts, cast, text_of
-from worker.tables.findings import Findings
+from worker.tables.findings import Findings, check_name, refuse_text
 from worker.tables.making import Made, arrays_of, schema_of, warn_of_repeats, weights_of
 from worker.tables.parting import FEWEST_ROWS, Parts, draw
 from worker.tables.statistics import statistics_of
@@ -30,7 +30,7 @@ def make_from_arrays(meta: UploadMeta, arrays: Arrays, findings: Findings) -> Ma
     x = _inputs(_joined(arrays, "x"), findings)
     lines = np.arange(1, len(x) + 1)
     targets = _targets(meta, _joined(arrays, "y"), lines, parts, findings)
-    weights = _weights(meta, arrays, len(x), findings)
+    weights = _weights(meta, arrays, parts, len(x), findings)
     findings.check()
     schema = schema_of(meta, _features(meta, x, findings), targets, parts)
     findings.check()
@@ -134,7 +134,13 @@ def _targets(
     names = _target_names(meta, y, findings)
     if meta.has_classes:
         found, codes = np.unique(y, return_inverse=True)
-        texts = [text_of(_text(value)) for value in found.tolist()]
+        try:
+            texts = [text_of(_text(value)) for value in found.tolist()]
+        except (SystemError, ValueError):
+            # Numbers in the place of characters, which Python cannot make a text of.
+            raise refuse_text(findings, column=names[0]) from None
+        for text in texts:
+            check_name(text, findings, column=names[0])
         # NaN comes last.
         codes[np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), bool)] = NO_TEXT
         column = Texts(codes.reshape(-1).astype(np.int32), texts)
@@ -178,7 +184,9 @@ def _refuse_nan(is_bad: NDArray[np.bool_], name: str, findings: Findings) -> Non
         )
 
 
-def _weights(meta: UploadMeta, arrays: Arrays, rows: int, findings: Findings) -> NDArray[np.float32] | None:
+def _weights(
+    meta: UploadMeta, arrays: Arrays, parts: Parts, rows: int, findings: Findings
+) -> NDArray[np.float32] | None:
     if meta.weight is None:
         return None
     given = arrays["weight"]
@@ -188,7 +196,7 @@ def _weights(meta: UploadMeta, arrays: Arrays, rows: int, findings: Findings) ->
     # Weights are of the training rows; those of other splits are not used.
     weights = np.ones(rows)
     weights[: len(given)] = given
-    return weights_of(weights, meta.weight, np.arange(1, rows + 1), findings)
+    return weights_of(weights, meta.weight, np.arange(1, rows + 1), parts, findings)
 
 
 def _features(meta: UploadMeta, x: NDArray[Any], findings: Findings) -> Features:

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from worker.tables.cells import MOST_TEXTS
-from worker.tables.columns import NO_TEXT, Numbers, Texts, Values, text_of
+from worker.tables.cells import MOST_TEXTS, texts_of
+from worker.tables.columns import NO_TEXT, NUMBER, Numbers, Values, text_of
 from worker.tables.csv_file import check_names
-from worker.tables.findings import Findings
+from worker.tables.findings import Findings, check_name
 from worker.tables.table import Choose, Kind, Table
 
 BATCH_ROWS: Final = 65_536
@@ -62,6 +62,7 @@ class _Column:
         self._name = name
         self._kind = kind
         self._missing = missing
+        self._missing_numbers = [float(text) for text in missing if NUMBER.fullmatch(text)]
         self._findings = findings
         self._rows = 0
         self._codes: dict[str, int] = {}
@@ -85,15 +86,7 @@ class _Column:
         """All that was read."""
         if self._kind == "numbers":
             return Numbers(np.concatenate(self._blocks))
-        if len(self._codes) > MOST_TEXTS:
-            message = f"`{self._name}` has more than {MOST_TEXTS:,} different values."
-            self._findings.add(
-                "too_many_values",
-                message,
-                column=self._name,
-                expected="a column of categories or classes",
-            )
-        return Texts(np.concatenate(self._blocks), list(self._codes))
+        return texts_of(self._name, np.concatenate(self._blocks), list(self._codes), self._findings)
 
     def _numbers(self, array: Any) -> NDArray[np.float64]:
         if pa.types.is_dictionary(array.type):
@@ -103,6 +96,8 @@ class _Column:
         if pa.types.is_decimal(array.type):
             array = array.cast(pa.float64())
         values = np.where(is_missing, np.nan, _filled(array).astype(np.float64))
+        if self._missing_numbers:
+            values[np.isin(values, self._missing_numbers)] = np.nan
         for place in np.flatnonzero(np.isinf(values))[:1]:
             self._findings.add(
                 "not_finite",
@@ -128,6 +123,7 @@ class _Column:
         text = text_of(value)
         if value is None or value != value or text in self._missing:
             return NO_TEXT
+        check_name(text, self._findings, column=self._name)
         if len(self._codes) > MOST_TEXTS:
             return 0
         return self._codes.setdefault(text, len(self._codes))

@@ -1,6 +1,5 @@
 """Targets: class ids with their names, numbers, or a row of labels; what cannot be one is a problem."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 from services.meta import MOST_CLASSES, UploadMeta
 from services.schema import Task
 from services.wording import nearest
-from worker.tables.columns import NO_TEXT, Texts, cast
+from worker.tables.columns import NO_TEXT, NUMBER, Texts, cast
 from worker.tables.findings import Findings
 from worker.tables.parting import Parts
 from worker.tables.table import Table
 
 FEW_ROWS: Final = 10
 MOST_NAMED: Final = 20
-_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _class_names(meta: UploadMeta, column: Texts, findings: Findings) -> list[st
     if meta.class_names is not None:
         return list(meta.class_names)
     found = sorted(column.counts())
-    if found and all(_NUMBER.fullmatch(text) for text in found):
+    if found and all(NUMBER.fullmatch(text) for text in found):
         found.sort(key=float)
     if len(found) > MOST_CLASSES:
         message = f"`{(meta.target or ('target',))[0]}` has {len(found):,} different values."
