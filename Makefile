@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # Which lock file is installed: dev, or server-gpu for a machine with an NVIDIA GPU.
 LOCK ?= dev
-# Further arguments of pytest or a benchmark: make test ARGS="-k cancel"
+# Further arguments of `trainshed up`, pytest or a benchmark: make up ARGS="--port 8090", make test ARGS="-k cancel"
 ARGS ?=
 # Processes that run the tests: they wait for other programs much of their time. JOBS=0: none but this, for --pdb.
 JOBS ?= 2
@@ -30,7 +30,7 @@ demo: setup ## Train Fashion-MNIST on an embedded stack and show what came of it
 	$(BIN)/trainshed demo
 
 up: setup ## Start the embedded stack in the foreground; Ctrl-C stops it
-	$(BIN)/trainshed up
+	$(BIN)/trainshed up $(ARGS)
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -5,14 +5,16 @@ whole. An answer whose body is a `LiveBody` gives its thread back; the event loo
 """
 
 import asyncio
+import math
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, RawIOBase
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from werkzeug.exceptions import ClientDisconnected, RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 from werkzeug.wsgi import FileWrapper
 
 Message = MutableMapping[str, Any]
@@ -25,6 +27,10 @@ T = TypeVar("T")
 
 # Each piece crosses from a thread to the loop or back, which costs 0.1 ms.
 PIECE_BYTES = 256 * 1024
+# A body of this size is taken by the loop, so that one that comes slowly holds no thread.
+SMALL_BODY = 1_000_000
+# Larger ones are read by threads: so many at once, the others wait for their turn without one.
+MOST_LARGE_BODIES = 12
 # A client that sends or takes nothing for so long is gone, whatever the network says.
 IDLE_SECONDS = 60.0
 
@@ -46,10 +52,27 @@ class Bridge:
     def __init__(self, app: Wsgi, threads: int) -> None:
         self._app = app
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._large_bodies = asyncio.Semaphore(MOST_LARGE_BODIES)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; there are no other scopes."""
-        await _Exchange(asyncio.get_running_loop(), scope, receive, send).run(self._app, self._pool)
+        exchange = _Exchange(asyncio.get_running_loop(), scope, receive, send)
+        if _announced_body(scope) > SMALL_BODY:
+            async with self._large_bodies:
+                await exchange.run(self._app, self._pool)
+        else:
+            await exchange.take_body()
+            await exchange.run(self._app, self._pool)
+
+
+def _announced_body(scope: Message) -> float:
+    """How many bytes are to come; endless for a body that does not say it, or is not yet wanted."""
+    headers = dict(scope["headers"])
+    # Who asks first whether to send is answered by whoever knows.
+    if b"transfer-encoding" in headers or b"expect" in headers:
+        return math.inf
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else math.inf
 
 
 class _Exchange:
@@ -62,6 +85,19 @@ class _Exchange:
         self._send = send
         self._head: Message | None = None
         self._departure: asyncio.Task[None] | None = None
+        self._taken: deque[Message | HTTPException] = deque()
+
+    async def take_body(self) -> None:
+        """Read the body before a thread is asked for; what goes wrong is told to whoever reads it."""
+        has_more = True
+        while has_more:
+            try:
+                message = await self._next_message()
+            except HTTPException as error:
+                self._taken.append(error)
+                return
+            self._taken.append(message)
+            has_more = message.get("more_body", False)
 
     async def run(self, app: Wsgi, pool: ThreadPoolExecutor) -> None:
         try:
@@ -140,6 +176,14 @@ class _Exchange:
 
     async def next_piece(self) -> Message:
         """The next of the request's body; raises what Flask answers with 400 or 408."""
+        if not self._taken:
+            return await self._next_message()
+        taken = self._taken.popleft()
+        if isinstance(taken, HTTPException):
+            raise taken
+        return taken
+
+    async def _next_message(self) -> Message:
         try:
             async with asyncio.timeout(IDLE_SECONDS):
                 message = await self._receive()

@@ -165,19 +165,16 @@ def _draw_scatter(figure: "Figure", request: dict[str, Any]) -> None:
         axes.set_aspect("equal", adjustable="datalim")
         axes.grid(alpha=0.3)
         axes.set(xlabel="true", ylabel="predicted")
-        axes.set_title(f"{_shortened(target['target'])}  {_agreement(true, predicted)}", parse_math=False)
+        axes.set_title(f"{_shortened(target['target'])}\n{_agreement(target)}", fontsize=9, parse_math=False)
 
 
-def _agreement(true: list[float], predicted: list[float]) -> str:
-    """How well the points lie on the diagonal, in two figures."""
-    if not true:
-        return ""
-    errors = [p - t for t, p in zip(true, predicted, strict=True)]
-    mean = sum(true) / len(true)
-    spread = sum((t - mean) ** 2 for t in true)
-    absolute = sum(map(abs, errors)) / len(errors)
-    r2 = f"R² = {1 - sum(e * e for e in errors) / spread:.3f}, " if spread else ""
-    return f"({r2}mean error {absolute:.3g}, {len(true):,} rows)"
+def _agreement(target: dict[str, Any]) -> str:
+    """How well all rows lie on the diagonal, and how many of them are drawn."""
+    if target["mean_absolute_error"] is None:
+        return "no rows"
+    figures = [] if target["r2"] is None else [f"R² {target['r2']:.3f}"]
+    figures += [f"mean absolute error {target['mean_absolute_error']:.3g}"]
+    return f"{', '.join(figures)}; {len(target['true']):,} of {target['rows']:,} rows drawn"
 
 
 DRAWERS: dict[str, Callable[["Figure", dict[str, Any]], None]] = {

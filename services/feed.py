@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import median_low
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
@@ -92,9 +92,11 @@ def read(session: Session, job_id: str, cursor: Cursor, rows: int = PAGE_ROWS) -
 
 
 def _within(session: Session, job_id: str, cursor: Cursor, epochs_done: int) -> Cursor:
-    # A cursor from nowhere must not skip what is yet to come.
     last = session.scalar(select(func.max(Event.seq)).where(Event.job_id == job_id)) or 0
-    return Cursor(min(cursor.epochs, epochs_done), min(cursor.seq, last))
+    if cursor.seq > last:
+        # A cursor from nowhere must not hide anything: all is told, again or for the first time.
+        return Cursor()
+    return replace(cursor, epochs=min(cursor.epochs, epochs_done))
 
 
 def _rows(session: Session, job_id: str, cursor: Cursor, rows: int) -> _Rows:
@@ -181,7 +183,7 @@ def _progress(session: Session, job_id: str, job: Any) -> answers.ProgressNow:
         epoch=job.epochs_done,
         fraction=job.epoch_fraction,
         percent=100 * done / job.epochs,
-        eta_seconds=fmean(recent) * (job.epochs - done) if recent else None,
+        eta_seconds=median_low(recent) * (job.epochs - done) if recent else None,
     )
 
 

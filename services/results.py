@@ -5,10 +5,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import fmean
+from statistics import median_low
+from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from services import answers, workers
 from services.errors import NotFound
@@ -191,7 +192,8 @@ def _progress(row: Job, recent: Sequence[Epoch]) -> answers.Progress:
     if row.state is JobState.RUNNING and recent:
         # The parent may have had another device: its epochs tell only until there is one of the job's own.
         own = [epoch for epoch in recent if epoch.epoch >= row.epochs_inherited]
-        eta = fmean(epoch.seconds for epoch in own or recent) * (row.epochs - done)
+        # The lower middle one: the first epoch of an attempt holds the compilation and says little.
+        eta = median_low(epoch.seconds for epoch in own or recent) * (row.epochs - done)
     percent = 100.0 if row.state is JobState.SUCCEEDED else 100 * done / row.epochs
     return answers.Progress(
         epoch=row.epochs_done,
@@ -389,10 +391,11 @@ def attempts(session: Session, job_id: str) -> list[answers.Attempt]:
 
 
 def evaluations(session: Session, job_id: str) -> list[answers.Evaluation]:
-    """All evaluations, oldest first; raises NotFound."""
+    """All evaluations without their outcomes, oldest first; raises NotFound."""
     find(session, job_id)
-    rows = session.execute(_evaluations().where(Evaluation.job_id == job_id).order_by(Evaluation.id))
-    return [_evaluation(row, before) for row, before in rows]
+    wanted = _evaluations().where(Evaluation.job_id == job_id).order_by(Evaluation.id)
+    rows = session.execute(wanted.options(defer(Evaluation.outcome)))
+    return [_evaluation(row, before, None) for row, before in rows]
 
 
 def evaluation(session: Session, job_id: str, evaluation_id: str) -> answers.Evaluation:
@@ -402,20 +405,22 @@ def evaluation(session: Session, job_id: str, evaluation_id: str) -> answers.Eva
     ).one_or_none()
     if found is None:
         raise NotFound("evaluation", evaluation_id)
-    return _evaluation(found[0], found[1])
+    return _evaluation(found[0], found[1], found[0].outcome)
 
 
 def _evaluations() -> Select[Evaluation, int]:
     return select(Evaluation, Look.looks_before).outerjoin(Look, Look.subject_id == Evaluation.id)
 
 
-def _evaluation(row: Evaluation, looks_before: int | None) -> answers.Evaluation:
+def _evaluation(
+    row: Evaluation, looks_before: int | None, outcome: dict[str, Any] | None
+) -> answers.Evaluation:
     return answers.Evaluation(
         id=row.id,
         job=row.job_id,
         split=row.split,
         state=row.state,
-        outcome=None if row.outcome is None else answers.Outcome.model_validate(row.outcome),
+        outcome=None if outcome is None else answers.Outcome.model_validate(outcome),
         metrics=None if row.metrics is None else _finite(row.metrics),
         rows=row.rows,
         detail=row.detail,

@@ -147,7 +147,7 @@ def test_confusion_counts_true_classes_in_rows_and_predicted_ones_in_columns() -
     assert one_hot == found
 
 
-def test_a_scatter_holds_evenly_chosen_rows_only() -> None:
+def test_a_scatter_holds_evenly_chosen_points_and_figures_of_all_rows() -> None:
     truth = np.arange(10_000.0)
     scaling = TargetScaling([100.0], [2.0])
     found = outcome_of(
@@ -162,6 +162,11 @@ def test_a_scatter_holds_evenly_chosen_rows_only() -> None:
     assert len(scatter["true"]) == MOST_POINTS
     assert (scatter["true"][0], scatter["true"][-1]) == (0.0, 9_999.0)
     assert scatter["predicted"][-1] == 9_999 * 2 + 100
+    # The figures are over all rows.
+    assert (scatter["rows"], scatter["mean_absolute_error"]) == (10_000, pytest.approx(5_099.5))
+    assert scatter["r2"] == pytest.approx(
+        1 - ((truth + 100) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
+    )
 
 
 def test_so_many_classes_that_no_picture_could_show_them_are_not_counted() -> None:

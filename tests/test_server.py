@@ -4,7 +4,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import pytest
 from flask import Flask, Response, request, send_file
 from werkzeug.exceptions import ClientDisconnected
 
+from api.server import THREADS
 from tests.conftest import wait_until
 from tests.servers import running_server
 
@@ -243,3 +244,16 @@ def test_an_address_keeps_its_escapes(serve: Callable[..., httpx.Client]) -> Non
     assert client.get("/v1/jobs/%C3%A4%20b").json()["detail"] == "There is no job 'ä b'."
     assert client.get("/v1/jobs/%FF").status_code == 404
     assert client.get("/v1/jobs/%00").status_code == 400
+
+
+@pytest.mark.parametrize("announced", [100_000, 5 * MEGABYTE])
+def test_bodies_that_never_come_leave_threads_to_everybody_else(
+    serve: Callable[..., httpx.Client], announced: int
+) -> None:
+    client = serve(digest_of_the_body)
+    with ExitStack() as stack:
+        for _ in range(THREADS + 5):
+            sender = stack.enter_context(connect(client))
+            sender.sendall(head(client, "POST", f"Content-Length: {announced}") + b"some")
+        for _ in range(5):
+            assert client.get("/healthz", timeout=20).status_code == 200

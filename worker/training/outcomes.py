@@ -24,9 +24,7 @@ def outcome_of(
 ) -> dict[str, Any] | None:
     """services.answers.Outcome as JSON over these rows of a table whose targets, as stored, are `truth`."""
     if outputs.form is Form.VALUES:
-        chosen = _evenly(rows)
-        found = Readout(outputs, predict(chosen), scaling)
-        outcome = Outcome(scatter=_scatter(outputs, found, truth[chosen]))
+        outcome = Outcome(scatter=_scatter(outputs, Readout(outputs, predict(rows), scaling), truth[rows]))
     elif len(outputs.names) > MOST_CLASSES:
         return None
     elif outputs.form is Form.LABELS:
@@ -36,18 +34,28 @@ def outcome_of(
     return outcome.model_dump(mode="json", exclude_none=True)
 
 
-def _evenly(rows: RowIds) -> RowIds:
-    places = np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(np.int64)
-    return rows[places]
-
-
 def _scatter(outputs: Outputs, found: Readout, truth: Array) -> list[Scatter]:
     true = np.asarray(truth, np.float64).reshape(len(truth), -1)[found.is_finite]
     predicted = found.values[found.is_finite]
-    return [
-        Scatter(target=name, true=true[:, place].tolist(), predicted=predicted[:, place].tolist())
-        for place, name in enumerate(outputs.names)
-    ]
+    return [_points(name, true[:, place], predicted[:, place]) for place, name in enumerate(outputs.names)]
+
+
+def _points(target: str, true: Array, predicted: Array) -> Scatter:
+    drawn = _evenly(len(true))
+    errors = predicted - true
+    spread = float(((true - true.mean()) ** 2).sum()) if len(true) else 0.0
+    return Scatter(
+        target=target,
+        rows=len(true),
+        r2=1 - float((errors**2).sum()) / spread if spread else None,
+        mean_absolute_error=float(np.abs(errors).mean()) if len(true) else None,
+        true=true[drawn].tolist(),
+        predicted=predicted[drawn].tolist(),
+    )
+
+
+def _evenly(count: int) -> RowIds:
+    return np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(np.int64)
 
 
 def _label_counts(outputs: Outputs, found: Readout, truth: Array) -> list[LabelCounts]:
