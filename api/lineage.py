@@ -95,9 +95,9 @@ def _answer(plan: Callable[[Session], Child]) -> Response:
 def _made(child: Child, key: jobs.Request | None) -> Accepted:
     root = parts().settings.artifact_root
     is_kept = False
-    # Before the commit: a worker may claim the job right after it.
-    lineage.hand_down(root, child)
     try:
+        # Before the commit: a worker may claim the job right after it.
+        lineage.hand_down(root, child)
         with parts().store.writes.begin() as session:
             accepted = lineage.submit(session, caller().id, child, key)
         is_kept = accepted.is_new

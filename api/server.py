@@ -2,8 +2,10 @@
 
 import logging
 import os
+import resource
 import signal
 import socket
+from contextlib import suppress
 from typing import Any, cast
 
 import uvicorn
@@ -16,6 +18,8 @@ from api.parts import Parts
 THREADS = 40
 # Waiting requests and streams end by themselves when the server is told to stop; a download may need longer.
 GRACE_SECONDS = 8
+# Each connection takes one; a usual limit of 1,024 is fewer than the streams that may be open.
+MOST_DESCRIPTORS = 65_536
 
 
 class Server(uvicorn.Server):
@@ -60,6 +64,7 @@ def make_server(app: Flask, host: str, port: int) -> Server:
 
 def serve(app: Flask, host: str, port: int) -> None:
     """Answer until SIGTERM or SIGINT; does not return."""
+    _allow_many_connections()
     server = make_server(app, host, port)
     # The server raises a signal that ended it once more when it is done; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,3 +73,13 @@ def serve(app: Flask, host: str, port: int) -> None:
     logging.shutdown()
     # A thread that still draws a picture or waits for SQL would hold the process for up to a minute.
     os._exit(0)
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS has a limit below "unlimited" that it does not tell.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -17,7 +17,7 @@ from services.ids import new_id
 from services.models import Attempt, Checkpoint, DatasetVersion, Epoch, Evaluation, Job
 from services.order import queued
 from services.retries import Again, Ended, GiveUp, decide
-from services.states import EvaluationState, JobState, Reason, Split
+from services.states import EvaluationState, JobState, Reason, Relation, Split
 from services.store import CLAIM_LOCK, changed_rows, now_ms
 
 
@@ -44,6 +44,8 @@ class Claim:
     """Newest first."""
     best: dict[str, Any] | None
     """Best epoch of the attempts before, by the same monitor."""
+    is_continued: bool
+    """Whether it was made to train more epochs than its parent had."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def _begin_attempt(session: Session, job_id: str, worker: str, device: str) -> C
         dataset_schema=version.schema,
         checkpoints=list(checkpoints),
         best=job.best,
+        is_continued=job.relation is Relation.CONTINUE,
     )
 
 

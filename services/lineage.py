@@ -227,8 +227,10 @@ def take_back(root: Path, child: Child) -> None:
 def submit(session: Session, owner_id: str, child: Child, request: Request | None) -> Accepted:
     """Store the child as a queued job with what it inherits; as jobs.submit. Raises NotFound."""
     parent_id = child.origin.parent_id
-    # Locked: until the commit nobody can delete it.
-    if session.scalar(select(Job.id).where(Job.id == parent_id).with_for_update()) is None:
+    # Until the commit nobody can delete it. A lock that kept its row from changing, too, would hold up its
+    # heartbeats, and deadlock with `datasets.accept`, which gives a dataset's version to waiting jobs.
+    is_there = select(Job.id).where(Job.id == parent_id).with_for_update(read=True, key_share=True)
+    if session.scalar(is_there) is None:
         raise NotFound("job", parent_id)
     accepted = jobs.submit(session, owner_id, child.spec, child.known, request, child.origin)
     if accepted.is_new and child.checkpoint is not None:

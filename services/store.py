@@ -54,6 +54,15 @@ def changed_rows(session: Session, statement: UpdateBase) -> int:
     return cast(CursorResult[Any], session.execute(statement)).rowcount
 
 
+class EncodedJson(str):
+    """A document that is JSON text already; a JSON column takes it as it is."""
+
+
+def encode_json(document: Any) -> EncodedJson:
+    """Encode what is large before its transaction begins: on SQLite all others who write wait for that."""
+    return EncodedJson(json.dumps(document))
+
+
 def open_store(url: str) -> Store:
     """Connect lazily to an SQLite file or a Postgres database; no table is touched."""
     if make_url(url).get_backend_name() == "sqlite":
@@ -82,7 +91,11 @@ def _sqlite_engine(url: str) -> Engine:
 
 def _plain_json(value: Any) -> str:
     # SQLite finds a key in JSON text only if it is written there as it is.
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, EncodedJson) else json.dumps(value, ensure_ascii=False)
+
+
+def _ascii_json(value: Any) -> str:
+    return value if isinstance(value, EncodedJson) else json.dumps(value)
 
 
 def _set_pragmas(connection: Any, record: object) -> None:
@@ -108,6 +121,7 @@ def _postgres_engine(url: str) -> Engine:
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=20,
+        json_serializer=_ascii_json,
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 10,

@@ -492,6 +492,20 @@ def test_changes_of_all_jobs_are_told_over_lost_connections(client: Any, service
     assert [request.headers.get("last-event-id") for request in service.requests] == [None, "1"]
 
 
+def test_an_id_before_the_first_change_counts(client: Any, service: Service) -> None:
+    service.streams = ["id: 1767\n\n", f'id: 1770\nevent: job\ndata: {{"id": "{make_id(1)}"}}\n\n']
+    changes = client.changes()
+    assert next(changes)["id"] == make_id(1)
+    changes.close()
+    assert [request.headers.get("last-event-id") for request in service.requests] == [None, "1767"]
+
+
+def test_an_id_counts_once_its_block_is_whole(client: Any) -> None:
+    reader = importlib.import_module("trainshed.sse").Reader("1")
+    assert (list(reader.feed(b"id: 2\n")), reader.last_id) == ([], "1")
+    assert (list(reader.feed(b"\n: alive\n\n")), reader.last_id) == ([], "2")
+
+
 def test_a_message_is_told_once_it_is_whole(client: Any) -> None:
     reader = importlib.import_module("trainshed.sse").Reader()
     bytes_of = (STREAM + STREAM_END).replace("\n", "\r\n").encode()

@@ -74,8 +74,12 @@ class Bench:
         with self.store.writes.begin() as session:
             return lineage.submit(session, self.owner, child, None).job_id
 
-    def run(self, job_id: str) -> str:
+    def attempted(self, job_id: str) -> str:
         assert run_next(self._station, self._slot)
+        return job_id
+
+    def run(self, job_id: str) -> str:
+        self.attempted(job_id)
         assert self.job(job_id).state is JobState.SUCCEEDED, self.job(job_id).detail
         return job_id
 
@@ -153,17 +157,21 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 MOMENTUM = {"type": "SGD", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True}
-SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+# Engine, epochs of the parent, what differs from the usual spec.
+SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "momentum and class weights, xla": (
         "xla",
+        4,
         {"compile__optimizer": MOMENTUM, "fit__batch_size": 4, "fit__class_weight": {"a": 2.0}},
     ),
     "dropout and Adam": (
         "graph",
+        30,
         {"model__layers": DROPOUT_LAYERS, "compile__optimizer": {"type": "Adam", "learning_rate": 0.01}},
     ),
     "early stopping that does not fire": (
         "graph",
+        4,
         {
             "fit__early_stopping": {"monitor": "val_accuracy", "patience": 50, "restore_best_weights": True},
             "compile__optimizer": {"type": "Adam", "amsgrad": True},
@@ -171,10 +179,12 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "averaged weights": (
         "graph",
+        4,
         {"compile__optimizer": {"type": "AdamW", "use_ema": True, "ema_overwrite_frequency": 7}},
     ),
     "batch normalization": (
         "graph",
+        4,
         {
             "model__layers": ["Flatten", "BatchNormalization", *LAYERS[1:]],
             "compile__optimizer": {"type": "RMSprop", "momentum": 0.5},
@@ -184,14 +194,12 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_thirty_epochs_and_thirty_more_equal_sixty(bench: Bench, kind: str) -> None:
-    engine, changes = SPECS[kind]
-    # Epochs of many steps, such as XLA is chosen for, take longer.
-    half, whole = (30, 60) if engine == "graph" else (4, 8)
+def test_so_many_epochs_and_as_many_more_equal_twice_as_many(bench: Bench, kind: str) -> None:
+    engine, half, changes = SPECS[kind]
     parent = bench.trained(fit__epochs=half, **changes)
-    both = bench.continued(parent, whole - half)
-    straight = bench.trained(fit__epochs=whole, **changes)
-    assert len(bench.history(both)) == whole
+    both = bench.continued(parent, half)
+    straight = bench.trained(fit__epochs=2 * half, **changes)
+    assert len(bench.history(both)) == 2 * half
     assert bench.job(both).engine == engine
     assert bench.job(both).epochs_inherited == half
     assert bench.job(both).spec == bench.job(straight).spec
@@ -219,6 +227,20 @@ def test_after_early_stopping_was_removed_or_reset_training_goes_on_as_if_it_had
     assert bench.job(reset).reason is Reason.FINISHED
     rule = {**PATIENT, "start_from_epoch": done}
     bench.assert_equal(reset, bench.trained(fit__epochs=done + 3, fit__early_stopping=rule))
+
+
+def test_early_stopping_that_fired_before_a_failure_is_told_from_the_checkpoint(bench: Bench) -> None:
+    stopped = bench.trained(fit__epochs=60, fit__early_stopping=PATIENT)
+    # As if it had failed in the evaluation after the last epoch.
+    with bench.store.writes.begin() as session:
+        failed = {"state": JobState.FAILED, "reason": Reason.OOM_HOST}
+        session.execute(update(Job).where(Job.id == stopped).values(**failed))
+    child = bench.job(bench.attempted(bench.to_continue(stopped, 3)))
+    assert (child.state, child.reason) == (JobState.FAILED, Reason.BAD_SPEC)
+    assert "`reset` or `remove`" in (child.detail or "")
+    # A retry has only the evaluation left to do.
+    retried = bench.job(bench.retried(stopped))
+    assert (retried.reason, retried.epochs_done) == (Reason.STOPPED_EARLY, bench.job(stopped).epochs_done)
 
 
 def test_a_child_with_a_damaged_checkpoint_trains_the_inherited_epochs_again(bench: Bench) -> None:

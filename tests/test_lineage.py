@@ -1,6 +1,8 @@
 """Jobs made from jobs, and what people change of a job later: SQL on both databases, and the API."""
 
+import errno
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -8,7 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import Engine, event, func, select, update
 
-from services import keys, leases, lineage, results
+from services import datasets, keys, leases, lineage, results
 from services.artifacts import job_folder
 from services.leases import Claim
 from services.models import Checkpoint, Epoch, Event, Job, MlflowRemoval
@@ -17,8 +19,8 @@ from services.settings import Settings
 from services.spec import MAX_EPOCHS
 from services.states import JobState, Reason
 from services.store import Store
-from tests.builders import make_claim, make_epochs, make_job, make_success
-from tests.conftest import client_of
+from tests.builders import VERSIONS, make_claim, make_dataset, make_epochs, make_job, make_success
+from tests.conftest import client_of, wait_for_a_lock
 from tests.test_api_contract import assert_problem
 
 URLS = Urls(mlflow="http://mlflow.example")
@@ -358,6 +360,45 @@ def test_nothing_is_left_of_a_child_whose_parent_was_deleted_meanwhile(shop: Sho
     with pytest.raises(lineage.NotFound), shop.store.writes.begin() as session:
         lineage.submit(session, "somebody", child, None)
     assert list((shop.root / "jobs").iterdir()) == []
+
+
+def test_nothing_is_left_of_a_child_whose_checkpoint_could_not_be_copied(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = shop.ended()
+
+    def fail(_source: Path, target: Path) -> None:
+        target.write_bytes(b"a par")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lineage.os, "link", fail)
+    monkeypatch.setattr(lineage.shutil, "copyfile", fail)
+    assert shop.post(parent, "continue", {"epochs": 1}).status_code >= 500
+    assert [path.name for path in (shop.root / "jobs").iterdir()] == [parent]
+    assert shop.number_of_jobs() == 1
+
+
+def test_a_clone_of_a_job_that_waits_for_data_meets_the_data(shop: Shop, key: str) -> None:
+    """Both take the dataset's row and the parent's, in opposite order."""
+    with shop.store.writes.begin() as session:
+        parent = make_job(session, dataset="wine", with_data=False, model__layers__1__units=3)
+        owner = keys.caller(session, key).id
+        child = lineage.clone(session, parent, {})
+
+    def submit() -> None:
+        with shop.store.writes.begin() as session:
+            lineage.submit(session, owner, child, None)
+
+    clone = Thread(target=submit)
+    with shop.store.writes.begin() as session:
+        datasets.want(session, "wine")
+        clone.start()
+        wait_for_a_lock(shop.store, clone)
+        make_dataset(session, "wine")
+    clone.join(10)
+    with shop.store.reads() as session:
+        versions = session.scalars(select(Job.dataset_version)).all()
+    assert versions == [VERSIONS["wine"]] * 2
 
 
 def test_inherited_epochs_become_the_childs_own_if_it_has_to_train_them(shop: Shop) -> None:

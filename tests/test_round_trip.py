@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.stack import Stack
 from trainshed import AsyncClient, Client
 from trainshed.cli import app
 from trainshed.errors import Conflict, DataRejected, Refused
+from trainshed.job import Job
 
 pytestmark = pytest.mark.slow
 MEANING = {"task": "regression", "target": "z", "categorical": ["side"]}
@@ -44,21 +47,36 @@ def key(stack: Stack) -> str:
     return (stack.home / "key").read_text().strip()
 
 
-def test_the_round_trip(stack: Stack, key: str, tmp_path: Path) -> None:
-    """Twenty lines."""
+@dataclass(frozen=True)
+class Trained:
+    """A model of the plane, and how it came about."""
+
+    data: pd.DataFrame
+    added: dict[str, Any]
+    job: Job
+    events: list[Any]
+
+
+@pytest.fixture(scope="module")
+def trained(stack: Stack, key: str) -> Iterator[Trained]:
+    """What the tests share: each more job costs seconds."""
     with Client(stack.client.url, key) as client:
         data = points()
         added = client.datasets.add(data, name="plane", **MEANING)
         job = client.submit(SPEC)
-        events = list(job.stream())
-        curve = job.history()
-        look = job.evaluate("test", reason="the final figure")
-        rows = data.head(3).drop(columns="z")
-        foretold = job.predict(rows)
-        model = job.model()
-        longer = job.continue_(5).wait()
-        whole = longer.history()
-        picture = job.predicted_vs_true(tmp_path / "points.png", split="test")
+        yield Trained(data, dict(added), job, list(job.stream()))
+
+
+def test_the_round_trip(trained: Trained, tmp_path: Path) -> None:
+    data, added, job, events = trained.data, trained.added, trained.job, trained.events
+    curve = job.history()
+    look = job.evaluate("test", reason="the final figure")
+    rows = data.head(3).drop(columns="z")
+    foretold = job.predict(rows)
+    model = job.model()
+    longer = job.continue_(5).wait()
+    whole = longer.history()
+    picture = job.predicted_vs_true(tmp_path / "points.png", split="test")
 
     told = {event["epoch"]: event["metrics"] for event in events if event["event"] == "epoch"}
     assert (events[-1]["event"], events[-1]["state"], events[-1]["reason"]) == (
@@ -99,11 +117,9 @@ def test_the_round_trip_without_waiting_in_vain(stack: Stack, key: str) -> None:
     assert isinstance(z, float)
 
 
-def test_every_post_to_the_service_may_be_repeated(stack: Stack, key: str) -> None:
+def test_every_post_to_the_service_may_be_repeated(stack: Stack, key: str, trained: Trained) -> None:
     """The same key again gives what the first request made; nothing is made twice."""
     with Client(stack.client.url, key) as client:
-        client.datasets.add(points(60), name="again", **MEANING)
-        job = client.submit(SPEC | {"dataset": "again", "fit": {"epochs": 2}}).wait()
         transport = client._transport
         bodies = {
             "evaluations": {"split": "test", "reason": "once"},
@@ -112,10 +128,13 @@ def test_every_post_to_the_service_may_be_repeated(stack: Stack, key: str) -> No
             "clone": {"set": {"fit.epochs": 1}},
         }
         for route, body in bodies.items():
-            path = f"/v1/jobs/{job.id}/{route}"
+            path = f"/v1/jobs/{trained.job.id}/{route}"
             made = [transport.post(path, {"json": body}, key=f"once-{route}")["id"] for _ in range(2)]
             assert made[0] == made[1], route
-        assert [look["subject"] for look in client.datasets.ledger("again")] == ["evaluation", "prediction"]
+            if route in {"continue", "clone"}:
+                client.job(made[0]).cancel()
+        looks = [look["subject"] for look in client.datasets.ledger("plane") if look["why"] == "once"]
+        assert looks == ["evaluation", "prediction"]
 
 
 def test_a_stream_outlives_the_server(stack: Stack, key: str) -> None:
@@ -167,7 +186,9 @@ def test_the_same_way_on_the_command_line(
     assert run("delete", clone["id"], "--yes", "--mlflow") == {"deleted": clone["id"]}
 
 
-def test_rejected_data_and_rows_name_line_and_column(stack: Stack, key: str, tmp_path: Path) -> None:
+def test_rejected_data_and_rows_name_line_and_column(
+    stack: Stack, key: str, trained: Trained, tmp_path: Path
+) -> None:
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("x,z\n1,2\nmany,3\n4,5\n" + "1,2\n" * 20)
     with Client(stack.client.url, key) as client:
@@ -175,9 +196,7 @@ def test_rejected_data_and_rows_name_line_and_column(stack: Stack, key: str, tmp
             client.datasets.add(wrong, name="wrong", task="regression", target="z")
         assert [(item["line"], item["column"]) for item in rejected.value.problems] == [(3, "x")]
         assert "line 3, column x" in str(rejected.value)
-        client.datasets.add(points(60), name="rows", **MEANING)
-        job = client.submit(SPEC | {"dataset": "rows", "fit": {"epochs": 1}}).wait()
-        with pytest.raises(Refused, match="/instances/0/x"):
-            job.predict([{"x": "many", "y": 1, "side": "left"}])
-        with pytest.raises(Conflict):
-            job.retry()
+    with pytest.raises(Refused, match="/instances/0/x"):
+        trained.job.predict([{"x": "many", "y": 1, "side": "left"}])
+    with pytest.raises(Conflict):
+        trained.job.retry()

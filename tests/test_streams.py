@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from flask import Flask
 from psycopg import sql
 from sqlalchemy import select, update
 
+from api.server import MOST_DESCRIPTORS
 from api.streams import Streams
 from services import jobs, leases, results
 from services.leases import Claim
@@ -523,7 +525,8 @@ def api_process(database_url: str, tmp_path: Path) -> Iterator[tuple[subprocess.
         "TRAINSHED_ARTIFACT_ROOT": str(tmp_path / "artifacts"),
         "TRAINSHED_MLFLOW_URL": "http://127.0.0.1:9",
     }
-    command = [sys.executable, "-m", "api", "--port", str(port)]
+    # The limit that many systems begin with, or less.
+    command = ["sh", "-c", f"ulimit -Sn 256; exec {sys.executable} -m api --port {port}"]
     with (tmp_path / "api.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
@@ -540,6 +543,14 @@ def api_process(database_url: str, tmp_path: Path) -> Iterator[tuple[subprocess.
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_the_server_may_have_more_connections_than_the_usual_limit(
+    api_process: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    soft, hard = resource.prlimit(api_process[0].pid, resource.RLIMIT_NOFILE)
+    assert soft == min(MOST_DESCRIPTORS, hard if hard != resource.RLIM_INFINITY else MOST_DESCRIPTORS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

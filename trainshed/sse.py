@@ -19,13 +19,14 @@ class Message:
 
     event: str
     data: str
-    id: str | None
 
 
 class Reader:
     """Cuts a stream into messages; comments and unknown fields are passed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_id: str = "") -> None:
+        self.last_id = last_id
+        """Where to go on from after this stream: an id counts without data, too."""
         self._rest = b""
         self._fields: dict[str, str] = {}
 
@@ -38,8 +39,9 @@ class Reader:
                 self._take(text)
                 continue
             fields, self._fields = self._fields, {}
+            self.last_id = fields.get("id", self.last_id)
             if "data" in fields:
-                yield Message(fields.get("event", "message"), fields["data"], fields.get("id"))
+                yield Message(fields.get("event", "message"), fields["data"])
 
     def _take(self, line: str) -> None:
         name, _, value = line.partition(":")

@@ -127,18 +127,19 @@ class Transport:
             response.close()
 
     def messages(self, path: str, *, on_away: Callable[[], None] | None = None) -> Generator[Message]:
-        """A stream's messages without end: where it breaks off, it is taken up behind the last one.
+        """A stream's messages without end: where it breaks off, it is taken up behind the last id.
 
         Raises Unreachable when the server stays away.
         """
-        headers = {"Accept": "text/event-stream"}
+        reader = Reader()
         while True:
+            headers = {"Accept": "text/event-stream"}
+            if reader.last_id:
+                headers["Last-Event-ID"] = reader.last_id
             response = self.send("GET", path, headers=headers, hold=SILENCE, stream=True, on_away=on_away)
-            with closing(_messages(response)) as messages:
-                for message in messages:
-                    if message.id is not None:
-                        headers["Last-Event-ID"] = message.id
-                    yield message
+            reader = Reader(reader.last_id)
+            with closing(_messages(response, reader)) as messages:
+                yield from messages
             # The server restarts, or something in between does not let a stream live long.
             sleep(0.5)
 
@@ -186,8 +187,7 @@ class Transport:
         return self._patience if self._has_answered else min(self._patience, FIRST_PATIENCE)
 
 
-def _messages(response: httpx.Response) -> Generator[Message]:
-    reader = Reader()
+def _messages(response: httpx.Response, reader: Reader) -> Generator[Message]:
     try:
         for chunk in response.iter_bytes():
             yield from reader.feed(chunk)

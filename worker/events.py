@@ -252,6 +252,8 @@ class TrainOrder(Paper):
     checkpoints: list[CheckpointFile] = []
     best: BestEpoch | None = None
     """The best epoch that these checkpoints cover, by this spec's monitor."""
+    is_continued: bool = False
+    """Whether the job was made to train more epochs than its parent had."""
     device: Device = Device()
 
 

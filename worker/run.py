@@ -92,6 +92,7 @@ def _order(station: Station, claim: Claim, slot: Slot) -> events.TrainOrder:
             for file in claim.checkpoints
         ],
         best=None if claim.best is None else events.BestEpoch(**claim.best),
+        is_continued=claim.is_continued,
         device=slot.device,
     )
 

@@ -128,19 +128,21 @@ class AsyncTransport:
     async def messages(
         self, path: str, *, on_away: Callable[[], None] | None = None
     ) -> AsyncGenerator[Message]:
-        """A stream's messages without end: where it breaks off, it is taken up behind the last one.
+        """A stream's messages without end: where it breaks off, it is taken up behind the last id.
 
         Raises Unreachable when the server stays away.
         """
-        headers = {"Accept": "text/event-stream"}
+        reader = Reader()
         while True:
+            headers = {"Accept": "text/event-stream"}
+            if reader.last_id:
+                headers["Last-Event-ID"] = reader.last_id
             response = await self.send(
                 "GET", path, headers=headers, hold=SILENCE, stream=True, on_away=on_away
             )
-            async with aclosing(_messages(response)) as messages:
+            reader = Reader(reader.last_id)
+            async with aclosing(_messages(response, reader)) as messages:
                 async for message in messages:
-                    if message.id is not None:
-                        headers["Last-Event-ID"] = message.id
                     yield message
             # The server restarts, or something in between does not let a stream live long.
             await sleep(0.5)
@@ -189,8 +191,7 @@ class AsyncTransport:
         return self._patience if self._has_answered else min(self._patience, FIRST_PATIENCE)
 
 
-async def _messages(response: httpx.Response) -> AsyncGenerator[Message]:
-    reader = Reader()
+async def _messages(response: httpx.Response, reader: Reader) -> AsyncGenerator[Message]:
     try:
         async for chunk in response.aiter_bytes():
             for message in reader.feed(chunk):

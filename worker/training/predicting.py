@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,35 +13,24 @@ from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import Split
 from worker.encoding import RowsInvalid, encode_rows
-from worker.events import Event, Predicted, PredictOrder, PredictRequest, Ready, Stopped
+from worker.events import Predicted, PredictOrder, PredictRequest, Ready, Stopped
 from worker.training.data import Array, RowIds, open_sealed
 from worker.training.evaluating import Splits
 from worker.training.finishing import load_model
+from worker.training.listener import Listener
 from worker.training.problems import BadData, TrainingProblem
 from worker.training.readout import Readout
 
 ROWS_AT_ONCE = 4096
 
 
-class Desk(Protocol):
-    """Where requests come from and answers go."""
-
-    def next_request(self) -> PredictRequest | None:
-        """The next request; None: no more."""
-        ...
-
-    def send(self, event: Event) -> None:
-        """Take an event."""
-        ...
-
-
-def serve(order: PredictOrder, desk: Desk, ready: Ready) -> Stopped:
+def serve(order: PredictOrder, listener: Listener, ready: Ready) -> Stopped:
     """Load the model, say so, and answer one request after the other."""
     model = Model(order)
     model.warm_up()
-    desk.send(ready)
-    while (request := desk.next_request()) is not None:
-        desk.send(model.answer(request))
+    listener.send(ready)
+    while (request := listener.next_request()) is not None:
+        listener.send(model.answer(request))
     return Stopped(0)
 
 

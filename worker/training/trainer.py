@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,13 +18,11 @@ from worker.events import (
     CheckpointSkipped,
     EpochEnded,
     EvaluateOrder,
-    Event,
     Failed,
     Finished,
     Metrics,
     Order,
     PredictOrder,
-    PredictRequest,
     Progress,
     Ready,
     Resumed,
@@ -39,29 +37,13 @@ from worker.training.data import Array, has_only_finite_inputs
 from worker.training.early_stopping import Direction, Stopper, direction_of, is_better
 from worker.training.engine import Engine, LoopEngine, Part, choose_engine
 from worker.training.evaluating import Splits, evaluate_model, evaluate_split
-from worker.training.problems import BadData, Diverged
+from worker.training.listener import Listener
+from worker.training.problems import BadData, BadSpec, Diverged
 from worker.training.seeds import seed_epoch, shuffled
 from worker.training.timings import Timings
 from worker.training.verdicts import verdict_on
 
 SECONDS_BETWEEN_PROGRESS = 0.25
-
-
-class Listener(Protocol):
-    """Who is told what happens, and says when to stop and what to predict."""
-
-    @property
-    def stop_wanted(self) -> bool:
-        """Whether to stop at the next chunk."""
-        ...
-
-    def next_request(self) -> PredictRequest | None:
-        """Wait for a request; None if a stop was asked for."""
-        ...
-
-    def send(self, event: Event) -> None:
-        """Take an event."""
-        ...
 
 
 def carry_out(order: Order, listener: Listener, *, tensorflow_preloaded: bool) -> Finished | Stopped | Failed:
@@ -180,6 +162,16 @@ class Training:
         # Before its first epoch early stopping has no state: what is there is a parent's, and was reset.
         if self._stopper is not None and stopped is not None and self._stopper.counts(state.epoch):
             self._stopper.from_state(stopped, state.best_weights)
+            self._refuse_to_continue_nothing(state)
+
+    def _refuse_to_continue_nothing(self, state: TrainingState) -> None:
+        # Its parent was cancelled or failed after early stopping had fired: its reason does not tell.
+        is_inherited = state.facts["job"] != self._order.job
+        if self._order.is_continued and is_inherited and self._has_stopped_early:
+            raise BadSpec(
+                f"Early stopping had ended training after epoch {state.epoch + 1} already, so no more epochs "
+                "would come. Continue the parent with early_stopping `reset` or `remove`."
+            )
 
     def _run_epoch(self, epoch: int) -> EpochEnded | None:
         began = time.perf_counter()
