@@ -118,8 +118,14 @@ def versions(session: Session, name: str) -> list[answers.Version]:
 
 
 def names(session: Session) -> list[str]:
-    """All names that a spec may use, sorted."""
+    """All names that are known, sorted."""
     return sorted({*CATALOGUE, *session.scalars(select(Dataset.name))})
+
+
+def usable_names(session: Session) -> list[str]:
+    """All names that a spec may use, sorted: not those of uploads that never became ready."""
+    ready = select(Dataset.name).where(Dataset.version.is_not(None))
+    return sorted({*CATALOGUE, *session.scalars(ready)})
 
 
 def describe(session: Session, name: str, *, in_full: bool = True) -> answers.Dataset:

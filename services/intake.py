@@ -67,7 +67,7 @@ def _dataset(session: Session, document: object) -> datasets.Known | Problem:
             pointer="/dataset",
             message=str(error),
             received=given,
-            expected=_nearest(name, datasets.names(session)),
+            expected=_nearest(name, datasets.usable_names(session)),
         )
 
 

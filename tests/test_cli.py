@@ -451,7 +451,9 @@ def test_the_problems_of_rejected_data_are_a_table_and_the_exit_code_is_1(
 def test_predictions_are_written_as_csv_and_json(trainshed: Any, service: Service, tmp_path: Path) -> None:
     service.jobs = [make_job(**ended("succeeded", "finished"))]
     trainshed("predict", "last", "--instances", "[[1], [2]]", "--out", "p.csv")
-    assert (tmp_path / "p.csv").read_text() == "class,class_name,p0,p1\n1,b,0.1,0.9\n0,a,0.75,0.25\n"
+    assert (
+        tmp_path / "p.csv"
+    ).read_text() == "row,class,class_name,p(a),p(b)\n0,1,b,0.1,0.9\n1,0,a,0.75,0.25\n"
     trainshed("predict", "last", "--instances", "[[1], [2]]", "--out", "p.json")
     assert json.loads((tmp_path / "p.json").read_text()) == PREDICTED
 
@@ -460,7 +462,7 @@ def test_predictions_are_written_as_csv_and_json(trainshed: Any, service: Servic
     ("one", "row"),
     [
         ({"values": {"price": 1.5}}, {"price": 1.5}),
-        ({"probabilities": [0.9, 0.2], "labels": ["a", "b"]}, {"labels": "a;b", "p0": 0.9, "p1": 0.2}),
+        ({"probabilities": [0.9, 0.2], "labels": ["a", "b"]}, {"labels": "a;b", "p(0)": 0.9, "p(1)": 0.2}),
         (
             {"class": 1, "class_name": "b", "probabilities": [0.1, 0.9]}
             | {"top_k": [{"id": 1, "class_name": "b", "probability": 0.9}]},

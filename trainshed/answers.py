@@ -173,6 +173,9 @@ class Scatter(TypedDict):
     """One target of a regression, in its original units, for at most 2,000 rows."""
 
     target: str
+    rows: int
+    r2: float | None
+    mean_absolute_error: float | None
     true: list[float]
     predicted: list[float]
 

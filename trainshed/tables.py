@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -179,6 +180,30 @@ def dataset(one: Dataset) -> RenderableType:
     )
 
 
+def columns(one: Dataset) -> RenderableType | None:
+    """One row a column, inputs first; None where nothing is known of them."""
+    statistics = one["statistics"]
+    if statistics is None:
+        return None
+    filled = {column["name"]: column["impute"] for column in _columns_of(one)}
+    table = _table("column", "kind", "missing", "minimum", "mean", "maximum", "values")
+    for column in [*statistics["columns"], *statistics["targets"]]:
+        given = filled.get(column["name"])
+        missing = f"{column['missing']:,}" + ("" if given is None else f" → {given}")
+        figures = [column["minimum"], column["mean"], column["maximum"]]
+        values = ", ".join(f"{name} {count:,}" for name, count in (column["counts"] or {}).items())
+        table.add_row(Text(column["name"]), column["kind"], missing, *(map(_figure, figures)), _cut(values))
+    return table
+
+
+def _columns_of(one: Dataset) -> list[dict[str, Any]]:
+    return ((one["schema"] or {}).get("features") or {}).get("columns") or []
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
 def versions(listed: Sequence[Version]) -> RenderableType:
     """One row a version."""
     if not listed:
@@ -202,19 +227,22 @@ def upload(one: Upload) -> RenderableType:
     return Group(facts, *_noticed("problems", one["problems"]), *_noticed("warnings", one["warnings"]))
 
 
-def predictions(predicted: Sequence[Predicted]) -> RenderableType:
+def predictions(predicted: Sequence[Predicted], class_names: Sequence[str] = ()) -> RenderableType:
     """One row a row."""
     if not predicted:
         return Text("No rows.")
-    rows = [prediction_row(one) for one in predicted]
+    rows = [prediction_row(one, class_names) for one in predicted]
     table = _table("row", *rows[0])
     for number_of, row in enumerate(rows):
         table.add_row(str(number_of), *(Text(_cell(value)) for value in row.values()))
     return table
 
 
-def prediction_row(one: Predicted) -> dict[str, object]:
-    """What the model says of one row, in columns; what does not belong to the task is left out."""
+def prediction_row(one: Predicted, class_names: Sequence[str] = ()) -> dict[str, object]:
+    """What the model says of one row, in columns; what does not belong to the task is left out.
+
+    Probabilities are named by the classes, or by their places where those are unknown.
+    """
     row: dict[str, object] = dict(one["values"] or {})
     if one["class_name"] is not None:
         row |= {"class": one["class"], "class_name": one["class_name"]}
@@ -223,7 +251,9 @@ def prediction_row(one: Predicted) -> dict[str, object]:
     if one["top_k"] is not None:
         row["top_k"] = ";".join(f"{top['class_name']} {number(top['probability'])}" for top in one["top_k"])
     elif one["probabilities"] is not None:
-        row |= {f"p{index}": value for index, value in enumerate(one["probabilities"])}
+        found = one["probabilities"]
+        names = class_names if len(class_names) == len(found) else range(len(found))
+        row |= {f"p({name})": value for name, value in zip(names, found, strict=True)}
     return row
 
 

@@ -44,8 +44,8 @@ def show(context: typer.Context, name: str, output: Output = None) -> None:
     from trainshed import tables
 
     session.print(tables.dataset(found))
-    if found["schema"]:
-        session.console.print_json(json.dumps(found["schema"]))
+    if (columns := tables.columns(found)) is not None:
+        session.print(columns)
 
 
 def ledger(context: typer.Context, name: str, output: Output = None) -> None:

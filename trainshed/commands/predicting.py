@@ -21,6 +21,7 @@ from trainshed.commands.session import (
 
 if TYPE_CHECKING:
     from trainshed.answers import Predicted
+    from trainshed.job import Job
 
 
 def predict(
@@ -59,29 +60,31 @@ def predict(
         thresholds=_thresholds(threshold or []),
     )
     if out is not None:
-        _write(out, predicted)
+        _write(out, predicted, _class_names(session, found))
         session.say_written(out)
+    elif session.is_json:
+        session.print_json(predicted)
     else:
-        _print(session, predicted)
+        from trainshed import tables
+
+        session.print(tables.predictions(predicted, _class_names(session, found)))
     session.hint(f"trainshed predict {short(found)} … --out predictions.csv")
 
 
-def _print(session: Session, predicted: "list[Predicted]") -> None:
-    if session.is_json:
-        session.print_json(predicted)
-        return
-    from trainshed import tables
-
-    session.print(tables.predictions(predicted))
+def _class_names(session: Session, job: "Job") -> list[str]:
+    """What the columns of probabilities are called: classes, or labels."""
+    schema = session.client.datasets.get(job.data["dataset"]["name"])["schema"] or {}
+    target = schema.get("target") or {}
+    return list(target.get("class_names") or target.get("names") or [])
 
 
-def _write(out: Path, predicted: "list[Predicted]") -> None:
+def _write(out: Path, predicted: "list[Predicted]", class_names: list[str]) -> None:
     if out.suffix == ".json":
         out.write_text(json.dumps(predicted, ensure_ascii=False), encoding="utf-8")
         return
     from trainshed.tables import prediction_row
 
-    rows = [prediction_row(one) for one in predicted]
+    rows = [{"row": number, **prediction_row(one, class_names)} for number, one in enumerate(predicted)]
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
