@@ -1,13 +1,13 @@
 """Evaluations of a finished job's model."""
 
 from flask import Blueprint, request
-from pydantic import Field, ValidationInfo, field_validator
 
 from api.contract import Body, contract
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
-from services import answers, errands, evaluations, results
+from services import answers, evaluations, results
 from services.broker import HOUSEKEEPING_QUEUE
+from services.errands import LookReason
 from services.states import Split
 
 blueprint = Blueprint("evaluations", __name__, url_prefix="/v1/jobs/<job_id>/evaluations")
@@ -17,19 +17,7 @@ class EvaluationRequest(Body):
     """What to evaluate on, and why."""
 
     split: Split
-    reason: str | None = Field(
-        default=None,
-        max_length=500,
-        validate_default=True,
-        description="Why you look; needed for the test split, kept in its ledger.",
-    )
-
-    @field_validator("reason")
-    @classmethod
-    def _a_look_has_a_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("split") is Split.TEST and not (reason or "").strip():
-            raise ValueError(errands.LOOK_WITHOUT_REASON)
-        return reason
+    reason: LookReason = None
 
 
 @blueprint.post("")
@@ -47,7 +35,7 @@ def ask(job_id: str, body: EvaluationRequest) -> tuple[answers.Evaluation, int, 
 
 
 @blueprint.get("")
-@contract("All evaluations of a job, oldest first", {200: answers.EvaluationList})
+@contract("All evaluations of a job, oldest first, without their outcomes", {200: answers.EvaluationList})
 def every(job_id: str) -> answers.EvaluationList:
     """Those that the spec asked for, and those asked for later."""
     with parts().store.reads.begin() as session:

@@ -1,6 +1,8 @@
 """Pictures of a job: learning curves, and how its predictions compare with the truth."""
 
+import functools
 from collections.abc import Callable
+from typing import Any, Literal
 
 from flask import Blueprint, Response, send_file
 from pydantic import Field
@@ -14,7 +16,10 @@ from services.pictures import Picture
 from services.states import Split
 
 blueprint = Blueprint("pictures", __name__, url_prefix="/v1/jobs/<job_id>")
-PNG, SVG = "image/png", "image/svg+xml"
+Kind = Literal["png", "svg"]
+KINDS: dict[Kind, str] = {"png": "image/png", "svg": "image/svg+xml"}
+NAMES: dict[Kind, str] = {"png": "a PNG", "svg": "an SVG"}
+Draw = Callable[..., Picture]
 
 
 class PictureQuery(Query):
@@ -26,49 +31,30 @@ class PictureQuery(Query):
     )
 
 
-@blueprint.get("/learning-curves.png")
-@contract("The learning curves as a PNG", {200: PNG})
-def curves_png(job_id: str) -> Response:
+def _picture(path: str, summary: str, query: type[Query] | None = None) -> Callable[[Draw], Draw]:
+    """Serve what a function draws at two addresses: as a PNG, and as an SVG."""
+
+    def declare(draw: Draw) -> Draw:
+        for kind, media_type in KINDS.items():
+            declared = contract(f"{summary}, as {NAMES[kind]}", {200: media_type}, query=query)
+            view = declared(_sender(draw, kind))
+            blueprint.add_url_rule(f"{path}.{kind}", f"{draw.__name__}_{kind}", view)
+        return draw
+
+    return declare
+
+
+def _sender(draw: Draw, kind: Kind) -> Callable[..., Response]:
+    @functools.wraps(draw)
+    def send(job_id: str, **asked: Any) -> Response:
+        return _send(job_id, draw(job_id, **asked), kind)
+
+    return send
+
+
+@_picture("/learning-curves", "The learning curves")
+def curves(job_id: str) -> Picture:
     """Metrics over epochs, training and validation."""
-    return _send(job_id, _curves(job_id), PNG)
-
-
-@blueprint.get("/learning-curves.svg")
-@contract("The learning curves as an SVG", {200: SVG})
-def curves_svg(job_id: str) -> Response:
-    """Metrics over epochs, training and validation."""
-    return _send(job_id, _curves(job_id), SVG)
-
-
-@blueprint.get("/confusion-matrix.png")
-@contract("Which classes were taken for which, as a PNG", {200: PNG}, query=PictureQuery)
-def confusion_png(job_id: str, query: PictureQuery) -> Response:
-    """A row for each true class; for labels a row each with hits and misses."""
-    return _send(job_id, _of_outcome(job_id, query.split, _confusion), PNG)
-
-
-@blueprint.get("/confusion-matrix.svg")
-@contract("Which classes were taken for which, as an SVG", {200: SVG}, query=PictureQuery)
-def confusion_svg(job_id: str, query: PictureQuery) -> Response:
-    """A row for each true class; for labels a row each with hits and misses."""
-    return _send(job_id, _of_outcome(job_id, query.split, _confusion), SVG)
-
-
-@blueprint.get("/predicted-vs-true.png")
-@contract("Predicted over true values, as a PNG", {200: PNG}, query=PictureQuery)
-def scatter_png(job_id: str, query: PictureQuery) -> Response:
-    """A panel for each target of a regression, in its own units."""
-    return _send(job_id, _of_outcome(job_id, query.split, _scatter), PNG)
-
-
-@blueprint.get("/predicted-vs-true.svg")
-@contract("Predicted over true values, as an SVG", {200: SVG}, query=PictureQuery)
-def scatter_svg(job_id: str, query: PictureQuery) -> Response:
-    """A panel for each target of a regression, in its own units."""
-    return _send(job_id, _of_outcome(job_id, query.split, _scatter), SVG)
-
-
-def _curves(job_id: str) -> Picture:
     with parts().store.reads.begin() as session:
         name = results.find(session, job_id).name
         history = results.history(session, job_id)
@@ -77,14 +63,10 @@ def _curves(job_id: str) -> Picture:
     return pictures.learning_curves(name, history)
 
 
-def _of_outcome(job_id: str, split: Split, make: Callable[[str, answers.Outcome], Picture]) -> Picture:
-    with parts().store.reads.begin() as session:
-        name = results.find(session, job_id).name
-        rows, outcome = evaluations.newest_outcome(session, job_id, split)
-    return make(f"{name}: {split} ({rows:,} rows)", outcome)
-
-
-def _confusion(title: str, outcome: answers.Outcome) -> Picture:
+@_picture("/confusion-matrix", "Which classes were taken for which", PictureQuery)
+def confusion(job_id: str, query: PictureQuery) -> Picture:
+    """A row for each true class; for labels a row each with hits and misses."""
+    title, outcome = _newest(job_id, query.split)
     if outcome.confusion is not None:
         return pictures.confusion_matrix(title, outcome.confusion)
     if outcome.labels is not None:
@@ -92,17 +74,28 @@ def _confusion(title: str, outcome: answers.Outcome) -> Picture:
     raise Conflict("The targets of this job are numbers, which are not confused: see predicted-vs-true.")
 
 
-def _scatter(title: str, outcome: answers.Outcome) -> Picture:
+@_picture("/predicted-vs-true", "Predicted over true values", PictureQuery)
+def scatter(job_id: str, query: PictureQuery) -> Picture:
+    """A panel for each target of a regression, in its own units."""
+    title, outcome = _newest(job_id, query.split)
     if outcome.scatter is not None:
         return pictures.predicted_vs_true(title, outcome.scatter)
     raise Conflict("The targets of this job are classes, not numbers: see confusion-matrix.")
 
 
-def _send(job_id: str, picture: Picture, media_type: str) -> Response:
+def _newest(job_id: str, split: Split) -> tuple[str, answers.Outcome]:
+    """The outcome to draw, with the picture's title."""
+    with parts().store.reads.begin() as session:
+        name = results.find(session, job_id).name
+        rows, outcome = evaluations.newest_outcome(session, job_id, split)
+    return f"{name}: {split} ({rows:,} rows)", outcome
+
+
+def _send(job_id: str, picture: Picture, kind: Kind) -> Response:
     folder = job_folder(parts().settings.artifact_root, job_id)
-    kind = "png" if media_type == PNG else "svg"
     try:
-        return send_file(pictures.picture_file(folder, picture, kind), mimetype=media_type, etag=True)
+        file = pictures.picture_file(folder, picture, kind)
+        return send_file(file, mimetype=KINDS[kind], etag=True)
     except FileNotFoundError as error:
         # The job was deleted while its picture was drawn.
         raise NotFound("job", job_id) from error

@@ -3,14 +3,14 @@
 import hashlib
 import time
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO
 
 from flask import Blueprint, request
-from werkzeug.exceptions import BadRequest
+from pydantic import Field
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-from api.contract import LARGEST_BODY, Part, contract, validated
+from api.contract import LARGEST_BODY, Part, Query, contract, validated
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
 from services import answers, artifacts, predictions
@@ -26,11 +26,19 @@ blueprint = Blueprint("predictions", __name__, url_prefix="/v1/jobs/<job_id>/pre
 LARGEST_JSON = 16_000_000
 LARGEST_FILE = 100_000_000
 MOST_VALUES = 10_000_000
+MOST_PARTS = 20
 LONGEST_WAIT_SECONDS = 10.0
 # A warm model answers within some 20 ms: the first looks follow closely, later ones less so.
 LOOK_EVERY_SECONDS = 0.004
 LOOK_SELDOM_SECONDS = 0.05
 PATIENCE_GROWS = 1.05
+
+
+class PageQuery(Query):
+    """Which page of the list."""
+
+    limit: int = Field(default=100, ge=1, le=200)
+    after: str | None = Field(default=None, description="`next_after` of the page before.")
 
 
 @blueprint.post("")
@@ -39,7 +47,7 @@ PATIENCE_GROWS = 1.05
     {200: answers.Prediction, 202: answers.Prediction},
     body=PredictionRequest,
     multipart={
-        "file": Part("Rows: CSV, Parquet or NPZ, at most 100 MB and 50,000 rows."),
+        "file": Part("Rows: CSV, Parquet, NPZ or idx, at most 100 MB and 50,000 rows."),
         "options": Part("How the outputs are read.", PredictionOptions, is_required=False),
     },
     reads_body=False,
@@ -78,6 +86,8 @@ def _ask_with_json(job_id: str) -> Asked:
 
 
 def _ask_with_file(job_id: str) -> Asked:
+    with parts().store.reads.begin() as session:
+        predictions.require_model(session, job_id)
     id_ = new_id()
     path = artifacts.prediction_file(parts().settings.artifact_root, id_)
     is_asked = False
@@ -101,35 +111,49 @@ def _receive(path: Path) -> tuple[bytes, str]:
     opened: list[IO[bytes]] = []
 
     def open_part(*_: object, **__: object) -> IO[bytes]:
-        # What comes beside the one file is refused below.
-        opened.append(TemporaryFile() if opened else path.open("w+b"))  # noqa: SIM115 - closed below
+        if opened:
+            raise _wrong_parts(["file", "another file"])
+        opened.append(path.open("w+b"))
         return opened[-1]
 
     parser = FormDataParser(
-        open_part, max_form_memory_size=LARGEST_BODY, max_content_length=LARGEST_FILE, silent=False
+        open_part,
+        max_form_memory_size=LARGEST_BODY,
+        max_content_length=LARGEST_FILE,
+        max_form_parts=MOST_PARTS,
+        silent=False,
     )
     try:
         _, fields, files = parser.parse(
             request.stream, request.mimetype, request.content_length, request.mimetype_params
         )
+    except RequestEntityTooLarge:
+        message = f"The request may have 100 MB, its `options` 1 MB, and {MOST_PARTS} parts."
+        raise RequestEntityTooLarge(message) from None
     except ValueError as error:
         raise BadRequest(f"The body is not whole multipart/form-data: {error}.") from None
     finally:
         for file in opened:
             file.close()
     names = [*fields.keys(), *files.keys()]
-    if "file" not in files or not {*names} <= {"file", "options"} or len(opened) > 1 or "file" in fields:
-        message = f"A form with rows has one `file` and perhaps `options`; this one has {names or 'nothing'}."
-        expected = "file: CSV, Parquet or NPZ; options: JSON with top_k and thresholds"
-        raise SpecInvalid([Problem("wrong_parts", "", message, names, expected)])
+    if "file" not in files or not {*names} <= {"file", "options"} or "file" in fields:
+        raise _wrong_parts(names)
     return fields.get("options", "{}").encode(), (files["file"].filename or "").replace("\0", "")[:255]
+
+
+def _wrong_parts(names: list[str]) -> SpecInvalid:
+    message = f"A form with rows has one `file` and perhaps `options`; this one has {names or 'nothing'}."
+    expected = "file: CSV, Parquet, NPZ or idx; options: JSON with top_k and thresholds"
+    return SpecInvalid([Problem("wrong_parts", "", message, names, expected)])
 
 
 def _store(job_id: str, wanted: PredictionOptions, content: bytes, file: RowsFile | None = None) -> Asked:
     key = request_key(request.path.encode(), content)
     digest = hashlib.sha256(content).hexdigest()
+    with parts().store.reads.begin() as session:
+        wish = predictions.check(session, job_id, wanted, file)
     with parts().store.writes.begin() as session:
-        return predictions.ask(session, job_id, caller().id, wanted, digest, key, file)
+        return predictions.ask(session, wish, caller().id, digest, key)
 
 
 def _wait(prediction_id: str) -> None:
@@ -158,11 +182,13 @@ def _problem(item: answers.DataProblem, *, has_file: bool) -> Problem:
 
 
 @blueprint.get("")
-@contract("All predictions of a job, newest first, without their rows", {200: answers.PredictionList})
-def every(job_id: str) -> answers.PredictionList:
-    """What was asked, and what became of it."""
+@contract(
+    "Predictions of a job, newest first, without their rows", {200: answers.PredictionList}, query=PageQuery
+)
+def every(job_id: str, query: PageQuery) -> answers.PredictionList:
+    """What was asked, and what became of it; `next_after` leads to the next page."""
     with parts().store.reads.begin() as session:
-        return answers.PredictionList(data=predictions.every(session, job_id))
+        return predictions.page(session, job_id, query.limit, query.after)
 
 
 @blueprint.get("/<prediction_id>")

@@ -197,9 +197,12 @@ class LabelCounts(Answer):
 
 
 class Scatter(Answer):
-    """One target of a regression, in its original units, for at most 2,000 evenly chosen rows."""
+    """One target of a regression, in its original units; points of at most 2,000 evenly chosen rows."""
 
     target: str
+    rows: int = Field(description="How many rows the two figures are over.")
+    r2: float | None = Field(description="Coefficient of determination; null where all targets are equal.")
+    mean_absolute_error: float | None = Field(description="Null where there are no rows.")
     true: list[float]
     predicted: list[float]
 
@@ -220,7 +223,7 @@ class Evaluation(Answer):
     split: Split
     state: EvaluationState
     metrics: dict[str, float] | None
-    outcome: Outcome | None = Field(description="Null for evaluations of before it was kept.")
+    outcome: Outcome | None = Field(description="Null in lists, and for evaluations of before it was kept.")
     rows: int | None
     detail: str | None
     reason: str | None = Field(description="Why the asker looked; asked for on the test split.")
@@ -230,7 +233,7 @@ class Evaluation(Answer):
 
 
 class EvaluationList(Answer):
-    """All evaluations of a job, oldest first."""
+    """All evaluations of a job, oldest first, without their outcomes."""
 
     data: list[Evaluation]
 
@@ -404,9 +407,11 @@ class Prediction(Answer):
 
 
 class PredictionList(Answer):
-    """Predictions of a job, newest first, without their rows."""
+    """A page of a job's predictions, newest first, without their rows."""
 
     data: list[Prediction]
+    has_more: bool
+    next_after: str | None = Field(description="Pass as `after` to get the next page.")
 
 
 class JobEvent(Answer):

@@ -7,8 +7,9 @@ transaction.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, Field, ValidationInfo
 from sqlalchemy import Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -26,6 +27,24 @@ LOOK_WITHOUT_REASON = (
     "The test split is sealed: each look is written down with a reason, and none came. "
     'Send one, such as {"split": "test", "reason": "final figure for the report"}'
 )
+
+
+def _a_look_has_a_reason(reason: str | None, info: ValidationInfo) -> str | None:
+    if info.data.get("split") is Split.TEST and not (reason or "").strip():
+        raise ValueError(LOOK_WITHOUT_REASON)
+    return reason
+
+
+LookReason = Annotated[
+    str | None,
+    Field(
+        max_length=500,
+        validate_default=True,
+        description="Why you look; needed for the test split, kept in its ledger.",
+    ),
+    AfterValidator(_a_look_has_a_reason),
+]
+"""The field `reason` of a request, after its field `split`."""
 
 Errand = TypeVar("Errand", Evaluation, Prediction)
 Table = type[Evaluation] | type[Prediction]
@@ -49,9 +68,13 @@ class Asked:
     """False if the idempotency key named an errand that was there already."""
 
 
-def finished_job(session: Session, job_id: str, what: str) -> Job:
-    """The job, whose model can be used. Raises NotFound for no such job, Conflict for one without a model."""
-    job = session.get(Job, job_id)
+def finished_job(session: Session, job_id: str, what: str, *, is_held: bool = False) -> Job:
+    """The job, whose model can be used; while `is_held`, nobody deletes it before the transaction ends.
+
+    Raises NotFound for no such job, Conflict for one without a model.
+    """
+    lock = {"read": True, "key_share": True} if is_held else None
+    job = session.get(Job, job_id, with_for_update=lock)
     if job is None:
         raise NotFound("job", job_id)
     if job.state is not JobState.SUCCEEDED:

@@ -48,7 +48,7 @@ def ask(
 
     if before := errands.repeated(session, Evaluation, owner_id, request):
         return before
-    job = errands.finished_job(session, job_id, "evaluate")
+    job = errands.finished_job(session, job_id, "evaluate", is_held=True)
     errands.require_split(job, split)
     return errands.ask_once(session, Evaluation, owner_id, request, insert)
 

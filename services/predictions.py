@@ -1,6 +1,7 @@
 """Predictions of finished jobs' models: asked for by people, done by a process that has the model loaded."""
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -10,17 +11,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
-    field_validator,
     model_validator,
 )
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer
 
 from services import answers, errands
-from services.errands import Asked, ErrandLease
+from services.errands import Asked, ErrandLease, LookReason
 from services.errors import NotFound
 from services.jobs import Request
 from services.models import DatasetVersion, Job, Look, Prediction
@@ -31,11 +30,17 @@ from services.rows import split_rows
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import EvaluationState, Split
+from services.store import EncodedJson, encode_json
 from services.wording import nearest
 
 MOST_INSTANCES = 10_000
 # Of a file, or of a split.
 MOST_ROWS = 50_000
+# Numbers in one answer: some 40 MB of JSON.
+MOST_OUTPUTS = 2_000_000
+# Numbers that instances are encoded to, by the process that holds the model.
+MOST_INPUTS = 50_000_000
+MOST_PROBLEMS = 100
 
 
 def _one_or_by_label(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -80,23 +85,12 @@ class PredictionRequest(PredictionOptions):
     split: Split | None = None
     rows: list[Position] | None = Field(
         default=None,
+        fail_fast=True,
         min_length=1,
         max_length=MOST_ROWS,
         description="Positions in the split, 0 is its first row. Unset: all of it.",
     )
-    reason: str | None = Field(
-        default=None,
-        max_length=500,
-        validate_default=True,
-        description="Why you look; needed for the test split, kept in its ledger.",
-    )
-
-    @field_validator("reason")
-    @classmethod
-    def _a_look_has_a_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("split") is Split.TEST and not (reason or "").strip():
-            raise ValueError(errands.LOOK_WITHOUT_REASON)
-        return reason
+    reason: LookReason = None
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -118,6 +112,26 @@ class RowsFile:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """A request that its job's model can answer, ready to be stored."""
+
+    job_id: str
+    split: Split | None
+    why: str | None
+    request: EncodedJson
+    """Fields of PredictionRequest; `file` instead of `instances` where the rows came as a file."""
+    id_: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model said, ready to be stored."""
+
+    rows: int
+    document: EncodedJson
+
+
+@dataclass(frozen=True)
 class PredictionClaim:
     """A prediction to be made, and all that the process needs of its job."""
 
@@ -131,32 +145,46 @@ class PredictionClaim:
     target_scaling: dict[str, Any] | None
     split: Split | None
     options: dict[str, Any]
-    """Fields of PredictionRequest; `file` instead of `instances` where the rows came as a file."""
+    """As Wish.request."""
 
 
-def ask(
+def require_model(session: Session, job_id: str) -> Job:
+    """The job. Raises NotFound for no such job, Conflict for one that has no model."""
+    return errands.finished_job(session, job_id, "predict with")
+
+
+def check(
     session: Session,
     job_id: str,
-    owner_id: str,
     wanted: PredictionRequest | PredictionOptions,
-    sha256: str,
-    request: Request | None = None,
     file: RowsFile | None = None,
-) -> Asked:
-    """Queue a prediction; a look at the test split is in the ledger before it can happen.
+) -> Wish:
+    """Make a wish of a request; reads only.
 
-    `sha256` is of what was sent. Raises NotFound for no such job, Conflict for one that has no model or not
-    that split, SpecInvalid for options that do not fit the model, KeyReused.
+    Raises NotFound for no such job, Conflict for one that has no model or not that split, SpecInvalid for
+    options that do not fit the model.
     """
-    if before := errands.repeated(session, Prediction, owner_id, request):
-        return before
-    job = errands.finished_job(session, job_id, "predict with")
+    job = require_model(session, job_id)
     split, why = (wanted.split, wanted.reason) if isinstance(wanted, PredictionRequest) else (None, None)
     if split is not None:
         errands.require_split(job, split)
     version = session.get_one(DatasetVersion, job.dataset_version)
     _check(wanted, TrainSpec.model_validate(job.spec), DatasetSchema.model_validate(version.schema))
     options = wanted.model_dump(mode="json", exclude={"split", "reason"}, exclude_none=True)
+    if file is not None:
+        options["file"] = file.name
+    id_ = None if file is None else file.prediction_id
+    return Wish(job_id, split, why, encode_json(options), id_)
+
+
+def ask(session: Session, wish: Wish, owner_id: str, sha256: str, request: Request | None = None) -> Asked:
+    """Queue a prediction; a look at the test split is in the ledger before it can happen.
+
+    `sha256` is of what was sent. Raises NotFound for a job that was deleted meanwhile, KeyReused.
+    """
+    if before := errands.repeated(session, Prediction, owner_id, request):
+        return before
+    job = errands.finished_job(session, wish.job_id, "predict with", is_held=True)
 
     def insert() -> str:
         return errands.insert_row(
@@ -165,10 +193,10 @@ def ask(
             job,
             owner_id,
             request,
-            id_=None if file is None else file.prediction_id,
-            split=split,
-            why=why,
-            request=options if file is None else options | {"file": file.name},
+            id_=wish.id_,
+            split=wish.split,
+            why=wish.why,
+            request=wish.request,
             request_sha256=sha256,
         )
 
@@ -178,10 +206,20 @@ def ask(
 def _check(wanted: PredictionOptions, spec: TrainSpec, schema: DatasetSchema) -> None:
     outputs = outputs_of(spec, schema)
     problems = [*_top_k(wanted.top_k, outputs, schema), *_thresholds(wanted.thresholds, outputs, schema)]
-    if isinstance(wanted, PredictionRequest) and wanted.split is not None:
-        problems += _rows(wanted.split, wanted.rows, split_rows(spec, schema, wanted.split))
+    most = most_rows(spec, schema, wanted.top_k)
+    if isinstance(wanted, PredictionRequest) and wanted.instances is not None:
+        problems += _instances(len(wanted.instances), schema, most)
+    elif isinstance(wanted, PredictionRequest) and wanted.split is not None:
+        problems += _rows(wanted.split, wanted.rows, split_rows(spec, schema, wanted.split), most)
     if problems:
         raise SpecInvalid(problems)
+
+
+def most_rows(spec: TrainSpec, schema: DatasetSchema, top_k: int | None) -> int:
+    """How many rows of this model's outputs fit into one answer."""
+    # One of the best is told with its id, its name and its probability.
+    values = len(outputs_of(spec, schema).names) + 3 * (top_k or 0)
+    return max(1, min(MOST_ROWS, MOST_OUTPUTS // values))
 
 
 def _top_k(top_k: int | None, outputs: Outputs, schema: DatasetSchema) -> Iterator[Problem]:
@@ -227,16 +265,36 @@ def _why_no_threshold(outputs: Outputs, schema: DatasetSchema) -> str:
     return f"of the {len(outputs.names)} classes of {schema.name} the most probable one is answered."
 
 
-def _rows(split: Split, rows: Sequence[int] | None, count: int) -> Iterator[Problem]:
+def _instances(count: int, schema: DatasetSchema, most: int) -> Iterator[Problem]:
+    inputs = math.prod(schema.features.shape)
+    if count > most:
+        message = f"{count:,} rows came, and at most {most:,} are predicted at once by this model."
+        yield Problem("too_many_rows", "/instances", message, count, f"at most {most:,} rows")
+    elif count * inputs > MOST_INPUTS:
+        message = f"{count:,} rows of {inputs:,} inputs are too many for JSON."
+        expected = f"at most {MOST_INPUTS // inputs:,} rows, or a file"
+        yield Problem("too_many_rows", "/instances", message, count, expected)
+
+
+def _rows(split: Split, rows: Sequence[int] | None, count: int, most: int) -> Iterator[Problem]:
     if count == 0:
         yield Problem("nothing_to_predict", "/split", f"The {split} split has no rows.", split)
-    elif rows is None and count > MOST_ROWS:
-        message = f"The {split} split has {count:,} rows, and at most {MOST_ROWS:,} are predicted at once."
-        yield Problem("too_many_rows", "/rows", message, expected=f"at most {MOST_ROWS:,} positions in it")
-    for index, row in enumerate(rows or ()):
-        if row >= count:
-            message = f"The {split} split has {count:,} rows; there is no row {row}."
-            yield Problem("out_of_range", pointer_to("rows", index), message, row, f"0 to {count - 1}")
+        return
+    wanted = count if rows is None else len(rows)
+    if wanted > most:
+        message = (
+            f"{wanted:,} rows of the {split} split are too many: at most {most:,} at once by this model."
+        )
+        yield Problem("too_many_rows", "/rows", message, wanted, f"at most {most:,} positions in it")
+    expected = f"0 to {count - 1}"
+    outside = [index for index, row in enumerate(rows or ()) if row >= count]
+    for index in outside[:MOST_PROBLEMS]:
+        row = (rows or ())[index]
+        message = f"The {split} split has {count:,} rows; there is no row {row}."
+        yield Problem("out_of_range", pointer_to("rows", index), message, row, expected)
+    if (more := len(outside) - MOST_PROBLEMS) > 0:
+        message = f"{more:,} more positions are not in the {split} split."
+        yield Problem("out_of_range", "/rows", message, more, expected)
 
 
 def is_waiting(session: Session) -> bool:
@@ -272,10 +330,15 @@ def _needed() -> Select[*tuple[Any, ...]]:
     ).join(DatasetVersion, DatasetVersion.sha256 == Job.dataset_version)
 
 
-def succeed(session: Session, lease: ErrandLease, predicted: list[dict[str, Any]]) -> None:
-    """One answers.Predicted a row is known: terminal."""
-    result = {"rows": predicted}
-    errands.end(session, lease, EvaluationState.SUCCEEDED, result=result, rows=len(predicted), detail=None)
+def result_of(predicted: Sequence[dict[str, Any]]) -> Result:
+    """One answers.Predicted a row as it is stored."""
+    return Result(len(predicted), encode_json({"rows": predicted}))
+
+
+def succeed(session: Session, lease: ErrandLease, result: Result) -> None:
+    """The rows are predicted: terminal."""
+    state = EvaluationState.SUCCEEDED
+    errands.end(session, lease, state, result=result.document, rows=result.rows, detail=None)
 
 
 def reject(session: Session, lease: ErrandLease, problems: Sequence[answers.DataProblem]) -> None:
@@ -301,13 +364,18 @@ def read(session: Session, job_id: str, prediction_id: str) -> answers.Predictio
     return _answer(found[0], found[1], has_rows=True)
 
 
-def every(session: Session, job_id: str) -> list[answers.Prediction]:
-    """A job's predictions without their rows, newest first; raises NotFound."""
+def page(session: Session, job_id: str, limit: int, after: str | None) -> answers.PredictionList:
+    """A job's predictions from before `after`, without their rows, newest first; raises NotFound."""
     if session.get(Job, job_id) is None:
         raise NotFound("job", job_id)
     wanted = _predictions().where(Prediction.job_id == job_id).order_by(Prediction.id.desc())
+    if after is not None:
+        wanted = wanted.where(Prediction.id < after)
     without = wanted.options(defer(Prediction.result), defer(Prediction.request))
-    return [_answer(row, before, has_rows=False) for row, before in session.execute(without)]
+    found = session.execute(without.limit(limit + 1)).all()
+    data = [_answer(row, before, has_rows=False) for row, before in found[:limit]]
+    more = len(found) > limit
+    return answers.PredictionList(data=data, has_more=more, next_after=data[-1].id if more else None)
 
 
 def _predictions() -> Select[Prediction, int]:

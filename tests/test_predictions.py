@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from alembic import command
 from flask import Flask
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from api.app import create_app
 from migrations.__main__ import configuration
@@ -24,9 +24,10 @@ from services import artifacts, datasets, errands, export, jobs, keys, leases, p
 from services.answers import DataProblem
 from services.errands import ErrandLease
 from services.errors import Conflict, KeyReused, LeaseLost, NotFound
+from services.ids import new_id
 from services.jobs import Request
-from services.models import Dataset, DatasetVersion, Look, Owner, Prediction
-from services.predictions import PredictionRequest
+from services.models import Dataset, DatasetVersion, Job, Look, Owner, Prediction
+from services.predictions import PredictionOptions, PredictionRequest
 from services.problems import SpecInvalid
 from services.schema import DatasetSchema, Features, Rows, Target, Task
 from services.settings import Settings
@@ -49,16 +50,17 @@ from worker import events
 from worker.evaluate import Desk, evaluate_next
 from worker.loops import Loop
 from worker.mlflow_model import write_model_folder
-from worker.predict import MOST_MODELS, Predictor
+from worker.predict import MOST_MODELS, Predictor, sweep
 from worker.trainers import Trainers
 
 INSTANCES = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
-RESULT = [{"class": 0, "class_name": "setosa"}]
+RESULT = predictions.result_of([{"class": 0, "class_name": "setosa"}])
 
 
 def ask(session: Any, job_id: str, owner: str = "ada", **wanted: Any) -> str:
     request = PredictionRequest.model_validate(wanted or INSTANCES)
-    return predictions.ask(session, job_id, make_owner(session, owner).id, request, "0" * 64).id
+    wish = predictions.check(session, job_id, request)
+    return predictions.ask(session, wish, make_owner(session, owner).id, "0" * 64).id
 
 
 def claim(session: Any) -> predictions.PredictionClaim:
@@ -113,13 +115,17 @@ def test_a_result_is_read_with_its_rows_and_listed_without(store: Store) -> None
         predictions.succeed(session, claim(session).lease, RESULT)
     with store.reads.begin() as session:
         one = predictions.read(session, job_id, first)
-        listed = predictions.every(session, job_id)
+        listed = predictions.page(session, job_id, 2, None)
+        pages = [predictions.page(session, job_id, 1, after) for after in (None, second)]
     assert one.predictions is not None
     assert (one.state, one.rows, one.predictions[0].class_name) == (EvaluationState.SUCCEEDED, 1, "setosa")
-    assert [(item.id, item.rows, item.predictions) for item in listed] == [
+    assert [(item.id, item.rows, item.predictions) for item in listed.data] == [
         (second, None, None),
         (first, 1, None),
     ]
+    assert (listed.has_more, listed.next_after) == (False, None)
+    assert [[item.id for item in page.data] for page in pages] == [[second], [first]]
+    assert [page.next_after for page in pages] == [second, None]
 
 
 def test_a_look_at_the_test_split_is_in_the_ledger_before_there_is_a_result(store: Store) -> None:
@@ -149,14 +155,12 @@ def test_the_same_key_asks_once(store: Store) -> None:
     with store.writes.begin() as session:
         job_id, owner = make_success(session).lease.job_id, make_owner(session).id
         wanted = PredictionRequest.model_validate({"split": "test", "reason": "report"})
-        same = [
-            predictions.ask(session, job_id, owner, wanted, "1" * 64, Request("k", "1" * 64))
-            for _ in range(3)
-        ]
+        wish = predictions.check(session, job_id, wanted)
+        same = [predictions.ask(session, wish, owner, "1" * 64, Request("k", "1" * 64)) for _ in range(3)]
     assert len({asked.id for asked in same}) == 1
     assert [asked.is_new for asked in same] == [True, False, False]
     with pytest.raises(KeyReused), store.writes.begin() as session:
-        predictions.ask(session, job_id, owner, wanted, "2" * 64, Request("k", "2" * 64))
+        predictions.ask(session, wish, owner, "2" * 64, Request("k", "2" * 64))
     with store.reads.begin() as session:
         assert len(session.scalars(select(Look)).all()) == 1
 
@@ -198,6 +202,75 @@ def test_options_that_do_not_fit_the_model_are_refused(
     (problem,) = caught.value.problems
     assert problem.pointer == pointer
     assert said in problem.message
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("wanted", "pointer"),
+    [
+        ({"instances": [[1, 2, 3, 4]] * 21}, "/instances"),
+        ({"instances": [[1, 2, 3, 4]] * 11, "top_k": 1}, "/instances"),
+        ({"split": "test", "reason": "x"}, "/rows"),
+        ({"split": "test", "reason": "x", "rows": [0] * 21}, "/rows"),
+    ],
+)
+def test_an_answer_of_too_many_numbers_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], pointer: str
+) -> None:
+    # Iris has three classes.
+    monkeypatch.setattr(predictions, "MOST_OUTPUTS", 60)
+    with store.writes.begin() as session:
+        job_id = make_success(session).lease.job_id
+        ask(session, job_id, instances=[[1, 2, 3, 4]] * 20)
+    with pytest.raises(SpecInvalid) as caught, store.writes.begin() as session:
+        ask(session, job_id, **wanted)
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.pointer) == ("too_many_rows", pointer)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_instances_of_too_many_inputs_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "MOST_INPUTS", 8)
+    with store.writes.begin() as session:
+        job_id = make_success(session).lease.job_id
+        ask(session, job_id, instances=[{}] * 2)
+    with pytest.raises(SpecInvalid, match="3 rows of 4 inputs"), store.writes.begin() as session:
+        ask(session, job_id, instances=[{}] * 3)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_of_many_positions_that_are_not_there_the_first_are_told_and_a_count(store: Store) -> None:
+    with store.writes.begin() as session:
+        job_id = make_success(session).lease.job_id
+    with pytest.raises(SpecInvalid) as caught, store.writes.begin() as session:
+        ask(session, job_id, split="test", reason="x", rows=[0, *[30] * 150])
+    *first, rest = caught.value.problems
+    assert [problem.pointer for problem in first] == [f"/rows/{index}" for index in range(1, 101)]
+    assert (rest.pointer, rest.message) == ("/rows", "50 more positions are not in the test split.")
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_a_job_that_is_deleted_just_now_is_not_there(store: Store) -> None:
+    with store.writes.begin() as session:
+        job_id, owner = make_success(session).lease.job_id, make_owner(session).id
+        wish = predictions.check(session, job_id, PredictionRequest.model_validate(INSTANCES))
+    found: list[Exception] = []
+
+    def ask_meanwhile() -> None:
+        try:
+            with store.writes.begin() as session:
+                predictions.ask(session, wish, owner, "0" * 64)
+        except Exception as error:  # noqa: BLE001 - told to the test
+            found.append(error)
+
+    asking = Thread(target=ask_meanwhile)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with store.writes.begin() as session:
+        session.execute(delete(Job).where(Job.id == job_id))
+        asking.start()
+        wait_until(lambda: session.scalar(waiting) == 1, 10)
+    asking.join()
+    assert [type(error) for error in found] == [NotFound]
 
 
 # Over HTTP, without anybody who predicts
@@ -243,6 +316,7 @@ def test_where_many_wait_already_the_answer_comes_at_once_and_says_where_to_look
         ({"split": "tests"}, "/split"),
         ({"split": "test"}, "/reason"),
         ({"split": "train", "rows": [-1]}, "/rows/0"),
+        ({"split": "train", "rows": [0, *[-1] * 1_000]}, "/rows/1"),
         ({**INSTANCES, "top_k": 0}, "/top_k"),
         ({**INSTANCES, "thresholds": 2}, "/thresholds"),
         ({**INSTANCES, "thresholds": {"a": "b"}}, "/thresholds"),
@@ -253,12 +327,45 @@ def test_a_request_with_a_mistake_is_refused_with_its_place(
     http: httpx.Client, body: object, pointer: str
 ) -> None:
     answer = http.post("/v1/jobs/some/predictions", json=body)
-    assert assert_problem(answer, 422)["errors"][0]["pointer"] == pointer
+    (problem,) = assert_problem(answer, 422)["errors"]
+    assert problem["pointer"] == pointer
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
-def test_a_body_of_another_kind_or_size_is_refused(http: httpx.Client, settings: Settings) -> None:
-    url = "/v1/jobs/some/predictions"
+def test_what_is_wrong_is_told_without_a_wait_for_those_who_write(http: httpx.Client, store: Store) -> None:
+    with store.writes.begin() as session:
+        url = f"/v1/jobs/{make_success(session).lease.job_id}/predictions"
+    with store.writes.begin():
+        assert_problem(http.post(url, json={**INSTANCES, "top_k": 9}), 422)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_file_for_a_job_without_model_is_not_received(http: httpx.Client, store: Store) -> None:
+    with store.writes.begin() as session:
+        running = make_claim(session).lease.job_id
+    # The form is no form; nobody looks at it.
+    form: dict[str, Any] = {"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
+    assert_problem(http.post(f"/v1/jobs/{running}/predictions", **form), 409)
+    assert_problem(http.post("/v1/jobs/none/predictions", **form), 404)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_form_has_one_file_and_few_parts(http: httpx.Client, store: Store, settings: Settings) -> None:
+    with store.writes.begin() as session:
+        url = f"/v1/jobs/{make_success(session).lease.job_id}/predictions"
+    file = ("file", ("rows.csv", b"a\n1\n"))
+    assert "another file" in assert_problem(http.post(url, files=[file] * 2), 422)["errors"][0]["message"]
+    many = http.post(url, files=[file], data={f"part {number}": "x" for number in range(20)})
+    assert "20 parts" in assert_problem(many, 413)["detail"]
+    assert not list(artifacts.prediction_file(settings.artifact_root, "x").parent.glob("*"))
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_body_of_another_kind_or_size_is_refused(
+    http: httpx.Client, store: Store, settings: Settings
+) -> None:
+    with store.writes.begin() as session:
+        url = f"/v1/jobs/{make_success(session).lease.job_id}/predictions"
     assert_problem(http.post(url, content="a: 1", headers={"Content-Type": "application/yaml"}), 415)
     assert_problem(http.post(url, json={"instances": ["x" * 16_000_000]}), 413)
     for form in (
@@ -603,7 +710,21 @@ def test_a_file_of_rows_is_predicted(workshop: Workshop, client: httpx.Client) -
     (item,) = assert_problem(bad, 422)["errors"]
     assert item["pointer"] == "/file"
     assert "line 3" in item["message"]
-    assert list(artifacts.prediction_file(workshop.root, "x").parent.iterdir()) == []
+    # It goes just after the answer is there.
+    folder = artifacts.prediction_file(workshop.root, "x").parent
+    wait_until(lambda: list(folder.iterdir()) == [], 10)
+
+
+def test_a_file_of_more_rows_than_an_answer_holds_is_refused(
+    workshop: Workshop, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There are two targets.
+    monkeypatch.setattr(predictions, "MOST_OUTPUTS", 4)
+    url = f"/v1/jobs/{workshop.jobs['numbers']}/predictions"
+    refused = client.post(url, files={"file": ("rows.csv", b"a,b,c\n1,2,3\n1,2,3\n1,2,3\n")})
+    assert assert_problem(refused, 422)["errors"][0]["pointer"] == "/file"
+    whole = client.post(url, files={"file": ("rows.csv", b"a,b,c\n1,2,3\n1,2,3\n")})
+    assert whole.json()["rows"] == 2
 
 
 def test_another_process_takes_over_from_one_that_was_killed(
@@ -688,6 +809,80 @@ def test_a_prediction_under_way_waits_for_the_next_worker_when_this_one_stops(
         assert session.get_one(Prediction, row.id).state is EvaluationState.SUCCEEDED
 
 
+def ask_with_endless_file(workshop: Workshop) -> tuple[str, Path]:
+    """A file whose reader waits for ever."""
+    path = artifacts.prediction_file(workshop.root, new_id())
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    file = predictions.RowsFile(path.name.removeprefix("prediction-"), "rows.csv")
+    with workshop.store.writes.begin() as session:
+        wish = predictions.check(session, workshop.jobs["numbers"], PredictionOptions(), file)
+        return predictions.ask(session, wish, make_owner(session).id, "0" * 64).id, path
+
+
+@pytest.mark.usefixtures("predictor")
+def test_the_reading_of_a_file_ends_when_the_worker_stops(workshop: Workshop) -> None:
+    id_, path = ask_with_endless_file(workshop)
+    last = Predictor(workshop.settings, workshop.store, workshop.trainers, "housekeeping@here", lambda: True)
+    assert last.step()
+    with workshop.store.writes.begin() as session:
+        row = session.get_one(Prediction, id_)
+        assert (row.state, row.attempts) == (EvaluationState.QUEUED, 0)
+        assert path.is_fifo()
+        session.delete(row)
+    path.unlink()
+
+
+@pytest.mark.usefixtures("predictor")
+def test_the_reading_of_a_file_ends_when_the_lease_is_lost(workshop: Workshop) -> None:
+    id_, path = ask_with_endless_file(workshop)
+
+    def lose_lease() -> bool:
+        with workshop.store.writes.begin() as session:
+            session.execute(delete(Prediction).where(Prediction.id == id_))
+        return False
+
+    settings = workshop.settings.model_copy(update={"heartbeat_seconds": 0.0})
+    other = Predictor(settings, workshop.store, workshop.trainers, "housekeeping@here", lose_lease)
+    assert other.step()
+    assert not path.exists()
+
+
+def test_a_model_process_that_hangs_is_given_up(
+    workshop: Workshop, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = model_processes()
+    assert ask_and_step(workshop, predictor, "labels").state is EvaluationState.SUCCEEDED
+    for child in model_processes() - others:
+        os.kill(child, signal.SIGSTOP)
+    monkeypatch.setattr("worker.predict.PATIENCE_SECONDS", 0.0)
+    # More than a pipe takes.
+    with workshop.store.writes.begin() as session:
+        id_ = ask(session, workshop.jobs["labels"], instances=[[0.12345678901234567] * 4] * 10_000)
+    assert predictor.step()
+    with workshop.store.reads.begin() as session:
+        row = session.get_one(Prediction, id_)
+    assert (row.state, row.attempts) == (EvaluationState.FAILED, 1)
+    assert "no answer after" in (row.detail or "")
+    assert model_processes() == others
+
+
+def test_a_deleted_job_gets_no_folder_again_and_its_model_goes(
+    workshop: Workshop, predictor: Predictor
+) -> None:
+    others = model_processes()
+    assert ask_and_step(workshop, predictor, "labels").state is EvaluationState.SUCCEEDED
+    folder = workshop.model_file("labels").parent
+    aside = folder.rename(folder.with_name("aside"))
+    try:
+        assert not predictor.step()
+        assert model_processes() == others
+        assert ask_and_step(workshop, predictor, "labels").state is EvaluationState.FAILED
+        assert not folder.exists()
+    finally:
+        aside.rename(folder)
+
+
 def test_files_that_nobody_will_read_are_removed(workshop: Workshop, predictor: Predictor) -> None:
     with workshop.store.writes.begin() as session:
         waiting = ask(session, workshop.jobs["labels"], **INSTANCES)
@@ -696,7 +891,11 @@ def test_files_that_nobody_will_read_are_removed(workshop: Workshop, predictor: 
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
         os.utime(path, None if id_ == "new" else (0, 0))
-    predictor.sweep()
+    # A file that goes between two looks at it.
+    gone = artifacts.prediction_file(workshop.root, "going")
+    gone.symlink_to("nothing")
+    assert not sweep(workshop.store, workshop.root)
+    gone.unlink()
     assert [id_ for id_, path in paths.items() if path.exists()] == [waiting, "new"]
     for path in paths.values():
         path.unlink(missing_ok=True)
@@ -721,8 +920,10 @@ def test_a_model_that_is_not_the_saved_one_is_not_loaded(workshop: Workshop, pre
 
 def outcome(workshop: Workshop, client: httpx.Client, task: str, split: str) -> dict[str, Any]:
     listed = client.get(f"/v1/jobs/{workshop.jobs[task]}/evaluations").json()["data"]
-    found: dict[str, Any] = next(one for one in listed if one["split"] == split)
-    return found
+    found = next(one for one in listed if one["split"] == split)
+    assert found["outcome"] is None
+    whole: dict[str, Any] = client.get(f"/v1/jobs/{workshop.jobs[task]}/evaluations/{found['id']}").json()
+    return whole
 
 
 def test_the_confusion_of_an_evaluation_has_its_accuracy(workshop: Workshop, client: httpx.Client) -> None:

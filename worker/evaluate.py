@@ -2,12 +2,15 @@
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from services import artifacts, errands, evaluations
 from services.errors import LeaseLost
 from services.evaluations import EvaluationClaim
+from services.predictions import PredictionClaim
 from services.settings import Settings
 from services.store import Store
 from worker import events
@@ -38,7 +41,8 @@ def evaluate_next(desk: Desk) -> bool:
         return False
     folder = artifacts.job_folder(desk.settings.artifact_root, claim.job_id)
     try:
-        with desk.trainers.start(_order(desk, claim), folder / "log-evaluation.txt") as trainer:
+        # The job may be deleted meanwhile: nothing here makes its folder again.
+        with closing(desk.trainers.open(_order(desk, claim), folder / "log-evaluation.txt")) as trainer:
             _listen(desk, claim, trainer)
     except LeaseLost as error:
         log.warning("%s The evaluation was ended.", error)
@@ -50,18 +54,28 @@ def _order(desk: Desk, claim: EvaluationClaim) -> events.EvaluateOrder:
     return events.EvaluateOrder(
         job=claim.job_id,
         spec=claim.spec,
-        dataset=events.DatasetPlace(
-            name=claim.dataset_name,
-            version=claim.dataset_version,
-            path=str(artifacts.dataset_folder(root, claim.dataset_version)),
-            schema=claim.dataset_schema,
-        ),
+        dataset=dataset_of(root, claim),
         job_dir=str(artifacts.job_folder(root, claim.job_id)),
-        model=events.ModelFile(path=str(artifacts.model_file(root, claim.job_id)), sha256=claim.model_sha256),
+        model=model_of(root, claim),
         split=claim.split,
         target_scaling=scaling_of(claim.target_scaling),
         device=DEVICE,
     )
+
+
+def dataset_of(root: Path, claim: EvaluationClaim | PredictionClaim) -> events.DatasetPlace:
+    """Where the dataset of a claim's job is."""
+    return events.DatasetPlace(
+        name=claim.dataset_name,
+        version=claim.dataset_version,
+        path=str(artifacts.dataset_folder(root, claim.dataset_version)),
+        schema=claim.dataset_schema,
+    )
+
+
+def model_of(root: Path, claim: EvaluationClaim | PredictionClaim) -> events.ModelFile:
+    """The model file of a claim's job."""
+    return events.ModelFile(path=str(artifacts.model_file(root, claim.job_id)), sha256=claim.model_sha256)
 
 
 def scaling_of(stored: dict[str, Any] | None) -> events.TargetScaling | None:

@@ -11,7 +11,7 @@ from services.workers import Introduction
 from worker.evaluate import Desk, evaluate_next
 from worker.exporter import Exporter
 from worker.loops import Loop
-from worker.predict import Predictor
+from worker.predict import Predictor, sweep
 from worker.reading import read_next, read_next_upload, remove_leftovers
 from worker.reconciler import Reconciler
 from worker.tasks import answer_housekeeping_doorbell, answer_prediction_doorbell, make_ring
@@ -55,7 +55,6 @@ class HousekeepingWorker:
                 errands.release_all(session, table, self._name)
         self._loops = self._make_loops(app)
         answer_housekeeping_doorbell(app, self._wake)
-        self._predictor.sweep()
         answer_prediction_doorbell(app, self._predicting.wake)
         for loop in (*self._loops, self._predicting):
             loop.start()
@@ -71,6 +70,7 @@ class HousekeepingWorker:
             Loop("datasets", lambda: read_next(store, settings.artifact_root, ring), LOOK_SECONDS),
             Loop("uploads", lambda: read_next_upload(store, settings.artifact_root), LOOK_SECONDS),
             Loop("leftovers", lambda: remove_leftovers(store, settings.artifact_root), CLEAN_SECONDS),
+            Loop("prediction files", lambda: sweep(store, settings.artifact_root), CLEAN_SECONDS),
             Loop("evaluations", lambda: evaluate_next(desk), LOOK_SECONDS),
             Loop("reconciler", lambda: self._leads and reconciler.step(), settings.reconcile_seconds),
             Loop("exporter", lambda: self._leads and exporter.step(), EXPORT_SECONDS),

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from services.errors import LeaseLost
 from services.predictions import PredictionClaim
 from services.schema import DatasetSchema
 from services.settings import Settings
+from services.spec import TrainSpec
+from services.states import Reason
 from services.store import Store
 from worker import events
-from worker.evaluate import DEVICE, scaling_of
+from worker.evaluate import DEVICE, dataset_of, model_of, scaling_of
 from worker.memory import free_bytes
 from worker.rows_child import prepare_rows
 from worker.trainers import Trainer, Trainers
@@ -27,6 +28,8 @@ LOOK_SECONDS = 0.5
 # A loaded model takes 100 to 300 MB beside what it shares with the forkserver.
 MOST_MODELS = 3
 KEPT_SECONDS = 300.0
+# For one answer, the loading of its model included.
+PATIENCE_SECONDS = 300.0
 # A forkserver with TensorFlow takes 400 MB; it is started ahead only where that leaves room for training.
 WARM_FROM_BYTES = 3_000_000_000
 SETTLED_SECONDS = 3600.0
@@ -82,10 +85,11 @@ class LoadedModels:
         return end
 
     def drop_unused(self) -> None:
-        """End processes that nobody asked for KEPT_SECONDS, and forget those that died."""
+        """End processes that nobody asked for KEPT_SECONDS, or whose job is deleted; forget dead ones."""
         now = time.monotonic()
         for model in list(self._loaded.values()):
-            if now - model.used_at > KEPT_SECONDS or model.trainer.has_ended:
+            has_files = artifacts.job_folder(self._root, model.job_id).exists()
+            if now - model.used_at > KEPT_SECONDS or model.trainer.has_ended or not has_files:
                 self.drop(model)
 
     def drop_all(self) -> None:
@@ -98,13 +102,8 @@ def _order(root: Path, claim: PredictionClaim) -> events.PredictOrder:
     return events.PredictOrder(
         job=claim.job_id,
         spec=claim.spec,
-        dataset=events.DatasetPlace(
-            name=claim.dataset_name,
-            version=claim.dataset_version,
-            path=str(artifacts.dataset_folder(root, claim.dataset_version)),
-            schema=claim.dataset_schema,
-        ),
-        model=events.ModelFile(path=str(artifacts.model_file(root, claim.job_id)), sha256=claim.model_sha256),
+        dataset=dataset_of(root, claim),
+        model=model_of(root, claim),
         target_scaling=scaling_of(claim.target_scaling),
         device=DEVICE,
     )
@@ -128,17 +127,6 @@ class Predictor:
         self._trainers = trainers
         self._models = LoadedModels(settings, trainers)
         self._is_warm = False
-
-    def sweep(self) -> None:
-        """Remove files whose prediction is done, or went with its job."""
-        folder = artifacts.prediction_file(self._settings.artifact_root, "").parent
-        for path in folder.glob("prediction-*") if folder.exists() else ():
-            id_ = path.name.removeprefix("prediction-").partition(".")[0]
-            is_old = time.time() - path.stat().st_mtime > SETTLED_SECONDS
-            with self._store.reads.begin() as session:
-                # A file comes before its row.
-                if is_old and predictions.is_done(session, id_):
-                    path.unlink(missing_ok=True)
 
     def step(self) -> bool:
         """Claim the oldest prediction and make it; False if there was none."""
@@ -202,28 +190,36 @@ class Predictor:
         model.requests += 1
         verdict = self._ask(claim, model.trainer, _request(claim, model.requests, inputs))
         end = None if isinstance(verdict, events.Predicted) else self._models.drop(model)
+        if isinstance(verdict, events.Predicted) and verdict.rows is not None:
+            result = predictions.result_of(verdict.rows)
+            with self._store.writes.begin() as session:
+                predictions.succeed(session, claim.lease, result)
+            return
         with self._store.writes.begin() as session:
             _conclude(session, claim.lease, verdict, end)
 
     def _prepare(self, claim: PredictionClaim, sent: Path, inputs: Path) -> list[DataProblem]:
         """Read the file that came, in a limited child process."""
         schema = DatasetSchema.model_validate(claim.dataset_schema)
-        with ThreadPoolExecutor(1) as child:
-            reading = child.submit(
-                prepare_rows, sent, claim.options["file"], schema, inputs, most_rows=predictions.MOST_ROWS
-            )
-            beats = Beats(self._store, self._settings, claim)
-            while not reading.done():
-                beats.keep()
-                time.sleep(0.01)
-        return reading.result()
+        most = predictions.most_rows(TrainSpec.model_validate(claim.spec), schema, claim.options.get("top_k"))
+        beats = Beats(self._store, self._settings, claim)
+
+        def stop() -> bool:
+            beats.keep()
+            return self._is_stopping()
+
+        problems = prepare_rows(sent, claim.options["file"], schema, inputs, most_rows=most, stop=stop)
+        if self._is_stopping():
+            raise Interrupted
+        return problems
 
     def _ask(
         self, claim: PredictionClaim, trainer: Trainer, request: events.PredictRequest
     ) -> events.Event | None:
-        """The answer of the process, or its last word; None if it died."""
+        """The answer of the process, or its last word; None if it died; Failed if it takes too long."""
         trainer.request(request)
         beats = Beats(self._store, self._settings, claim)
+        until = time.monotonic() + PATIENCE_SECONDS
         while not trainer.is_gone:
             for event in trainer.events(LOOK_SECONDS):
                 match event:
@@ -231,20 +227,43 @@ class Predictor:
                         return event
             if self._is_stopping():
                 raise Interrupted
+            if time.monotonic() >= until:
+                message = f"There was no answer after {PATIENCE_SECONDS:.0f} s; ask for fewer rows at once."
+                return events.Failed(Reason.TIME_LIMIT, message)
             beats.keep()
         return None
 
 
 def _conclude(session: Session, lease: ErrandLease, verdict: events.Event | None, end: str | None) -> None:
     match verdict:
-        case events.Predicted(rows=[*rows]):
-            predictions.succeed(session, lease, rows)
         case events.Predicted(problems=[*found]):
             predictions.reject(session, lease, [DataProblem.model_validate(one) for one in found])
         case events.Predicted(why=why) | events.Failed(message=why):
             errands.fail(session, lease, why or "It cannot be predicted.")
         case _:
             errands.give_back(session, lease, f"Its process ended without a word ({end}).")
+
+
+def sweep(store: Store, root: Path) -> bool:
+    """Remove files whose prediction is done, went with its job, or was never asked for. Always False."""
+    folder = artifacts.prediction_file(root, "").parent
+    for path in folder.glob("prediction-*") if folder.exists() else ():
+        id_ = path.name.removeprefix("prediction-").partition(".")[0]
+        # A file comes before its row.
+        if _is_settled(path):
+            with store.reads.begin() as session:
+                is_done = predictions.is_done(session, id_)
+            if is_done:
+                path.unlink(missing_ok=True)
+    return False
+
+
+def _is_settled(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > SETTLED_SECONDS
+    except FileNotFoundError:
+        # Its prediction was done, or refused, just now.
+        return False
 
 
 class Beats:

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -49,6 +50,8 @@ class Trainer:
         self._log_path = log_path
         self._logged = 0
         self._open: list[Connection] = [pipe, output]
+        # A request may be larger than the pipe, and a process that hangs does not read it.
+        self._sender = ThreadPoolExecutor(1)
         # Not multiprocessing's sentinel: when the forkserver dies, that says the trainer had ended.
         self._life = _open_life(process.pid)
 
@@ -81,7 +84,8 @@ class Trainer:
             return
         room = LARGEST_LOG - self._logged
         if room > 0:
-            with self._log_path.open("ab") as file:
+            # The folder went with its job if that was deleted meanwhile.
+            with suppress(FileNotFoundError), self._log_path.open("ab") as file:
                 file.write(data[:room])
                 if len(data) >= room:
                     file.write(f"\n[the log ends here: it reached {LARGEST_LOG} bytes]\n".encode())
@@ -117,12 +121,13 @@ class Trainer:
             return
 
     def request(self, request: PredictRequest) -> None:
-        """Ask a trainer with a predict order; it answers with a Predicted event."""
-        try:
-            self._pipe.send_bytes(encode_request(request))
-        except OSError:
-            # As above.
-            return
+        """Ask a trainer with a predict order; it answers with a Predicted event. Returns at once."""
+        self._sender.submit(self._send, encode_request(request))
+
+    def _send(self, data: bytes) -> None:
+        # As above.
+        with suppress(OSError):
+            self._pipe.send_bytes(data)
 
     def kill(self) -> None:
         """End it at once."""
@@ -136,6 +141,7 @@ class Trainer:
             wait([self._life])
             os.close(self._life)
             self._life = None
+        self._sender.shutdown()
         self._process.join()
         while self._output in self._open and self._output.poll():
             self._copy_output()
@@ -185,7 +191,11 @@ class Trainers:
 
     @contextmanager
     def start(self, order: Order, log_path: Path) -> Iterator[Trainer]:
-        """A trainer at work on an order; whatever happens, its process is gone afterwards."""
+        """A trainer at work on an order; whatever happens, its process is gone afterwards.
+
+        Makes the log's folder.
+        """
+        log_path.parent.mkdir(parents=True, exist_ok=True)
         trainer = self.open(order, log_path)
         try:
             yield trainer
@@ -193,8 +203,7 @@ class Trainers:
             trainer.close()
 
     def open(self, order: Order, log_path: Path) -> Trainer:
-        """A trainer at work on an order; the caller closes it."""
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        """A trainer at work on an order; the caller closes it. Makes no folder for its log."""
         mine, theirs = self._context.Pipe()
         output, its_output = self._context.Pipe(duplex=False)
         with self._starting:
