@@ -399,6 +399,9 @@ class Prediction(Answer):
     rows: int | None
     predictions: list[Predicted] | None = Field(description="Null until it succeeded.")
     problems: list[DataProblem] = Field(description="What is wrong with the rows that came.")
+    warnings: list[DataProblem] = Field(
+        description="What was noticed and did not stop it, such as categories that no training row had."
+    )
     detail: str | None = Field(description="Why it failed.")
     reason: str | None = Field(description="Why the asker looked; asked for on the test split.")
     looks_before: int | None = Field(description="Test split only: looks at it before this one.")

@@ -30,7 +30,7 @@ LOOK_WITHOUT_REASON = (
 
 
 def _a_look_has_a_reason(reason: str | None, info: ValidationInfo) -> str | None:
-    if info.data.get("split") is Split.TEST and not (reason or "").strip():
+    if info.data.get("split") is Split.TEST and not any(mark.isalnum() for mark in reason or ""):
         raise ValueError(LOOK_WITHOUT_REASON)
     return reason
 

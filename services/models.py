@@ -407,7 +407,7 @@ class Prediction(Base):
     rows: Mapped[int | None]
     """How many rows were predicted."""
     problems: Mapped[Document | None]
-    """What is wrong with the rows that came: services.answers.DataProblem under `found`."""
+    """About the rows that came, services.answers.DataProblem: `found` refused them, `noticed` did not."""
     detail: Mapped[str | None]
     """Why it failed."""
     fence: Mapped[int]

@@ -129,6 +129,8 @@ class Result:
 
     rows: int
     document: EncodedJson
+    warnings: Sequence[dict[str, Any]] = ()
+    """services.answers.DataProblem as JSON."""
 
 
 @dataclass(frozen=True)
@@ -330,15 +332,23 @@ def _needed() -> Select[*tuple[Any, ...]]:
     ).join(DatasetVersion, DatasetVersion.sha256 == Job.dataset_version)
 
 
-def result_of(predicted: Sequence[dict[str, Any]]) -> Result:
-    """One answers.Predicted a row as it is stored."""
-    return Result(len(predicted), encode_json({"rows": predicted}))
+def result_of(predicted: Sequence[dict[str, Any]], warnings: Sequence[dict[str, Any]] = ()) -> Result:
+    """One answers.Predicted a row as it is stored, and what was noticed of the rows."""
+    return Result(len(predicted), encode_json({"rows": predicted}), warnings)
 
 
 def succeed(session: Session, lease: ErrandLease, result: Result) -> None:
     """The rows are predicted: terminal."""
-    state = EvaluationState.SUCCEEDED
-    errands.end(session, lease, state, result=result.document, rows=result.rows, detail=None)
+    noticed = {"noticed": list(result.warnings)} if result.warnings else None
+    errands.end(
+        session,
+        lease,
+        EvaluationState.SUCCEEDED,
+        result=result.document,
+        rows=result.rows,
+        problems=noticed,
+        detail=None,
+    )
 
 
 def reject(session: Session, lease: ErrandLease, problems: Sequence[answers.DataProblem]) -> None:
@@ -384,7 +394,7 @@ def _predictions() -> Select[Prediction, int]:
 
 def _answer(row: Prediction, looks_before: int | None, *, has_rows: bool) -> answers.Prediction:
     rows = row.result["rows"] if has_rows and row.result is not None else None
-    found = [] if row.problems is None else row.problems["found"]
+    found = row.problems or {}
     return answers.Prediction(
         id=row.id,
         job=row.job_id,
@@ -392,7 +402,8 @@ def _answer(row: Prediction, looks_before: int | None, *, has_rows: bool) -> ans
         split=row.split,
         rows=row.rows,
         predictions=rows,
-        problems=found,
+        problems=found.get("found", []),
+        warnings=found.get("noticed", []),
         detail=row.detail,
         reason=row.why,
         looks_before=looks_before,

@@ -147,6 +147,7 @@ PREDICTION = {
     "rows": None,
     "predictions": None,
     "problems": [],
+    "warnings": [],
     "detail": None,
     "reason": None,
     "looks_before": None,
@@ -399,7 +400,7 @@ class Service:
             case ["POST", "predictions"] | ["GET", "predictions", "p1"]:
                 return 200, _next(self.predictions), {}
             case ["GET", "predictions"]:
-                return 200, {"data": [PREDICTION]}, {}
+                return 200, {"has_more": False, "next_after": None, "data": [PREDICTION]}, {}
             case ["GET", "events"] if request.headers.get("accept") == "text/event-stream":
                 return 200, self.streams.pop(0).encode(), {"Content-Type": "text/event-stream"}
             case ["GET", "events"]:

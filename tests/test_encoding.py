@@ -7,7 +7,7 @@ import pytest
 
 from services.catalogue import CATALOGUE
 from services.schema import Column, DatasetSchema, Features, Rows, Target, Task
-from worker.encoding import RowsInvalid, encode_rows
+from worker.encoding import RowsInvalid, encode_rows, unknown_categories
 
 TABLE = DatasetSchema(
     name="people",
@@ -57,6 +57,13 @@ def test_a_row_may_be_an_object_a_list_of_raw_values_or_of_inputs() -> None:
 def test_a_missing_value_is_filled_in_and_an_unknown_category_gives_zeros() -> None:
     rows = [{"age": None, "city": None, "income": 1}, {"age": 1, "city": "Ulm", "income": 1}]
     assert encode_rows(TABLE, rows).tolist() == [[40.5, 0, 0, 1, 1], [1, 0, 0, 0, 1]]
+
+
+def test_an_unknown_category_is_noticed_by_column_with_its_first_row() -> None:
+    rows = [{"age": 1, "city": city, "income": 1} for city in ("Bonn", "Köln", "unknown", "Ulm", "ulm")]
+    (noticed,) = unknown_categories(TABLE, encode_rows(TABLE, rows))
+    assert (noticed.code, noticed.column, noticed.line, noticed.count) == ("unknown_category", "city", 4, 2)
+    assert unknown_categories(TABLE, encode_rows(TABLE, [{"age": 0, "city": None, "income": 0}])) == []
 
 
 def test_a_category_that_reads_like_a_number_may_be_sent_as_one() -> None:

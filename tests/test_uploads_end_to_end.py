@@ -1,6 +1,8 @@
 """From a CSV to a trained model in the running service."""
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from services.schema import DatasetSchema
 from tests.stack import Stack, until
+from trainshed.errors import RowsDoubtful
+from trainshed.job import Job
+from worker.encoding import encode_rows
 
 HOUSES = Path(__file__).parents[2] / "shared" / "data" / "california_housing.csv.gz"
 
@@ -58,7 +64,9 @@ def upload(http: httpx.Client, content: str, **meta: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["houses", "houses-bands"])
-def test_an_uploaded_table_trains_to_a_good_model(stack: Stack, http: httpx.Client, name: str) -> None:
+def test_an_uploaded_table_trains_to_a_good_model(
+    stack: Stack, http: httpx.Client, request: pytest.FixtureRequest, name: str
+) -> None:
     table = gzip.decompress(HOUSES.read_bytes()).decode()
     bands = ["age band"] if name == "houses-bands" else []
     ready = upload(http, with_bands(table) if bands else table, name=name, categorical=bands)
@@ -88,3 +96,28 @@ def test_an_uploaded_table_trains_to_a_good_model(stack: Stack, http: httpx.Clie
     assert job.data["state"] == "succeeded", job.data["detail"]
     (evaluation,) = http.get(f"/v1/jobs/{job.id}/evaluations").json()["data"]
     assert evaluation["metrics"]["RootMeanSquaredError"] < 0.60
+    rows = [*csv.DictReader(io.StringIO(with_bands(table)))][:100]
+    columns = [column["name"] for column in shown["schema"]["features"]["columns"]]
+    by_name = [{name: row[name] if name in bands else float(row[name]) for name in columns} for row in rows]
+    predicted = [one["values"]["MedHouseVal"] for one in job.predict(by_name)]
+    assert predicted == pytest.approx(of_the_mlflow_model(request, stack, job, by_name, shown), rel=1e-5)
+    if bands:
+        with pytest.warns(RowsDoubtful, match="`age band`.*2 rows, first row 1"):
+            job.predict([row | {"age band": "ancient"} for row in by_name[:2]])
+
+
+def of_the_mlflow_model(
+    request: pytest.FixtureRequest,
+    stack: Stack,
+    job: Job,
+    rows: list[dict[str, Any]],
+    dataset: dict[str, Any],
+) -> list[float]:
+    """What MLflow's copy of the model says of these rows as inputs."""
+    import mlflow
+
+    request.addfinalizer(lambda: mlflow.set_tracking_uri(None))
+    mlflow.set_tracking_uri(stack.mlflow_url)
+    model = mlflow.pyfunc.load_model(f"runs:/{stack.mlflow_run_id(job.id)}/model")
+    inputs = encode_rows(DatasetSchema.model_validate(dataset["schema"]), rows)
+    return [float(value) for value in model.predict(inputs)[:, 0]]

@@ -339,6 +339,7 @@ class Prediction(TypedDict):
     rows: int | None
     predictions: list[Predicted] | None
     problems: list[DataProblem]
+    warnings: list[DataProblem]
     detail: str | None
     reason: str | None
     looks_before: int | None

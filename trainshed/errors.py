@@ -151,6 +151,15 @@ class PredictionFailed(TrainshedError):
         super().__init__(f"Prediction {answer['id']} failed: {answer['detail']}")
 
 
+class RowsDoubtful(UserWarning):
+    """The model can only guess at rows that were sent. `problem` says where and why."""
+
+    def __init__(self, problem: DataProblem) -> None:
+        self.problem = problem
+        rows = f"{problem['count']} row{'' if problem['count'] == 1 else 's'}, first row {problem['line']}"
+        super().__init__(f"{problem['message']} ({rows}; known: {problem['expected']})")
+
+
 class KerasMissing(TrainshedError):
     """A model is to be loaded, and Keras is not here."""
 

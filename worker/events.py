@@ -140,12 +140,14 @@ class Finished(Event):
 class Predicted(Event):
     """The answer to one request; a row is a services.answers.Predicted as JSON.
 
-    `problems` instead of rows: services.answers.DataProblem as JSON; `why`: it cannot be done.
+    `warnings` to them, `problems` in their place: services.answers.DataProblem as JSON; `why`: it cannot be
+    done.
     """
 
     event: ClassVar[str] = "predicted"
     number: int
     rows: list[dict[str, Any]] | None = None
+    warnings: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, Any]] | None = None
     why: str | None = None
 

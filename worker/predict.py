@@ -191,7 +191,7 @@ class Predictor:
         verdict = self._ask(claim, model.trainer, _request(claim, model.requests, inputs))
         end = None if isinstance(verdict, events.Predicted) else self._models.drop(model)
         if isinstance(verdict, events.Predicted) and verdict.rows is not None:
-            result = predictions.result_of(verdict.rows)
+            result = predictions.result_of(verdict.rows, verdict.warnings)
             with self._store.writes.begin() as session:
                 predictions.succeed(session, claim.lease, result)
             return

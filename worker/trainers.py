@@ -5,13 +5,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from worker import entry
 from worker.events import STOP, Event, Order, PredictRequest, decode, encode_order, encode_request
@@ -177,9 +178,7 @@ class Trainers:
     def warm_up(self) -> bool:
         """Start the forkserver, and a process that tells whether TensorFlow was there; takes 10-15 s."""
         mine, theirs = self._context.Pipe()
-        with self._starting:
-            process = self._context.Process(target=entry.probe, args=(theirs,))
-            process.start()
+        process = self._launched(entry.probe, theirs)
         theirs.close()
         try:
             return bool(mine.recv_bytes() == entry.WARM)
@@ -188,6 +187,19 @@ class Trainers:
         finally:
             process.join()
             mine.close()
+
+    def _launched(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
+        with self._starting:
+            try:
+                return self._launch(target, arguments)
+            except (EOFError, ConnectionError):
+                # The forkserver died while it was asked; whoever asks next gets a new one.
+                return self._launch(target, arguments)
+
+    def _launch(self, target: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
+        process = self._context.Process(target=target, args=arguments, daemon=True)
+        process.start()
+        return process
 
     @contextmanager
     def start(self, order: Order, log_path: Path) -> Iterator[Trainer]:
@@ -206,11 +218,7 @@ class Trainers:
         """A trainer at work on an order; the caller closes it. Makes no folder for its log."""
         mine, theirs = self._context.Pipe()
         output, its_output = self._context.Pipe(duplex=False)
-        with self._starting:
-            process = self._context.Process(
-                target=entry.main, args=(theirs, its_output, encode_order(order)), daemon=True
-            )
-            process.start()
+        process = self._launched(entry.main, theirs, its_output, encode_order(order))
         # Held open here, they would hide the trainer's end from the reads above.
         theirs.close()
         its_output.close()

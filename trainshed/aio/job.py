@@ -1,6 +1,7 @@
 """A job of the server, held by its id."""
 
 import time
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -27,7 +28,7 @@ from trainshed.answers import (
     Summary,
 )
 from trainshed.asking import picture, prediction_body
-from trainshed.errors import DataRejected, PredictionFailed, StillRunning
+from trainshed.errors import DataRejected, PredictionFailed, RowsDoubtful, StillRunning
 from trainshed.installed import history_table, keras_loader
 from trainshed.sse import stream_event
 
@@ -207,7 +208,8 @@ class AsyncJob:
         a NumPy array, or a file's path. Without it `split` (and `rows` of it, from 0); a look at the test
         split needs a `reason` and stays in the ledger. `top_k`: the most probable classes. `thresholds`: for
         all labels, or by label. Raises DataRejected or Refused (with every problem of the rows),
-        PredictionFailed, StillRunning after `timeout` seconds.
+        PredictionFailed, StillRunning after `timeout` seconds. Warns (RowsDoubtful) of rows where the model
+        can only guess.
         """
         asked = await self.ask_prediction(
             data, split=split, rows=rows, reason=reason, top_k=top_k, thresholds=thresholds
@@ -219,6 +221,8 @@ class AsyncJob:
             raise DataRejected("What was sent to be predicted", done)
         if done["predictions"] is None:
             raise PredictionFailed(done)
+        for noticed in done["warnings"]:
+            warnings.warn(RowsDoubtful(noticed), stacklevel=2)
         return done["predictions"]
 
     async def ask_prediction(
@@ -243,7 +247,15 @@ class AsyncJob:
 
     async def predictions(self) -> list[Prediction]:
         """All predictions, newest first, without their rows."""
-        return cast(list[Prediction], (await self._transport.get(f"{self._path}/predictions"))["data"])
+        found: list[Prediction] = []
+        after: str | None = None
+        while True:
+            params = [("after", after)] if after else []
+            page = await self._transport.get(f"{self._path}/predictions", params=params)
+            found += page["data"]
+            after = page["next_after"]
+            if not page["has_more"]:
+                return found
 
     async def attempts(self) -> list[Attempt]:
         """All attempts, oldest first."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from trainshed.commands.session import (
     session_of,
     short,
 )
+from trainshed.errors import RowsDoubtful
 
 if TYPE_CHECKING:
     from trainshed.answers import Predicted
@@ -52,13 +54,17 @@ def predict(
         check_out(out, ".csv", ".json")
     rows = file if instances is None else _instances(instances)
     found = session.client.find(job)
-    predicted = found.predict(
-        rows,
-        split=None if split is None else split.value,
-        reason=reason,
-        top_k=top_k,
-        thresholds=_thresholds(threshold or []),
-    )
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always", RowsDoubtful)
+        predicted = found.predict(
+            rows,
+            split=None if split is None else split.value,
+            reason=reason,
+            top_k=top_k,
+            thresholds=_thresholds(threshold or []),
+        )
+    for warning in noticed:
+        typer.secho(f"Warning: {warning.message}", fg="yellow", err=True)
     if out is not None:
         _write(out, predicted, _class_names(session, found))
         session.say_written(out)

@@ -12,7 +12,7 @@ from services.outputs import outputs_of
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
 from services.states import Split
-from worker.encoding import RowsInvalid, encode_rows
+from worker.encoding import RowsInvalid, encode_rows, unknown_categories
 from worker.events import Predicted, PredictOrder, PredictRequest, Ready, Stopped
 from worker.training.data import Array, RowIds, open_sealed
 from worker.training.evaluating import Splits
@@ -52,22 +52,23 @@ class Model:
     def answer(self, request: PredictRequest) -> Predicted:
         """What the model says of the request's rows, or what is wrong with them."""
         try:
-            raw = np.concatenate([self._raw(batch) for batch in self._batches(request)])
+            inputs, rows = self._inputs(request)
+            raw = np.concatenate([self._raw(batch) for batch in _batches(inputs, rows)])
         except RowsInvalid as error:
             found = [problem.model_dump(mode="json") for problem in error.problems]
             return Predicted(request.number, problems=found)
         except (TrainingProblem, tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
             return Predicted(request.number, why=str(error))
         read = Readout(self._outputs, raw, self._order.target_scaling)
-        return Predicted(request.number, rows=read.rows(request.top_k, request.thresholds))
+        noticed = [] if request.split is not None else unknown_categories(self._schema, inputs)
+        return Predicted(
+            request.number,
+            rows=read.rows(request.top_k, request.thresholds),
+            warnings=[warning.model_dump(mode="json") for warning in noticed],
+        )
 
     def _raw(self, inputs: Array) -> Array:
         return self._forward(tf.constant(inputs)).numpy()
-
-    def _batches(self, request: PredictRequest) -> Iterator[Array]:
-        inputs, rows = self._inputs(request)
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            yield _storable(inputs[rows[first : first + ROWS_AT_ONCE]])
 
     def _inputs(self, request: PredictRequest) -> tuple[Array, RowIds]:
         if request.split is not None:
@@ -93,6 +94,11 @@ class Model:
     @cached_property
     def _splits(self) -> Splits:
         return Splits(self._order.dataset, self._spec, self._order.target_scaling)
+
+
+def _batches(inputs: Array, rows: RowIds) -> Iterator[Array]:
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        yield _storable(inputs[rows[first : first + ROWS_AT_ONCE]])
 
 
 def _storable(inputs: Array) -> Array:

@@ -1,5 +1,7 @@
 """What a trainer can find wrong while it works; each becomes a verdict with a reason."""
 
+from pathlib import Path
+
 from services.errors import TrainshedError
 from services.states import Reason
 
@@ -38,4 +40,5 @@ class DamagedModel(TrainingProblem):
     reason = Reason.INFRASTRUCTURE
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"The SHA-256 of {path} is not the one that was recorded when the model was saved.")
+        name = Path(path).name
+        super().__init__(f"The SHA-256 of {name} is not the one that was recorded when the model was saved.")
