@@ -134,13 +134,14 @@ def test_epochs_of_the_childs_own_are_counted_apart_from_the_inherited(shop: Sho
     child = shop.made(shop.ended(), "continue", {"epochs": 3})["id"]
     claim = shop.claim()
     running = shop.http.get(f"/v1/jobs/{child}").json()
-    assert running["progress"]["eta_seconds"] == pytest.approx(3 * sum(0.1 + n / 7 for n in range(5)) / 5)
+    assert running["progress"]["eta_seconds"] == pytest.approx(3 * (0.1 + 2 / 7))
     assert running["timings"]["train_seconds"] is None
     with shop.store.writes.begin() as session:
         leases.write_epochs(session, claim.lease, make_epochs(5, 6), 60, None)
     job = shop.http.get(f"/v1/jobs/{child}").json()
     own = [0.1 + 5 / 7, 0.1 + 6 / 7]
-    assert job["progress"]["eta_seconds"] == pytest.approx(sum(own) / 2)
+    # The lower middle one of its own epochs: the other may hold a compilation.
+    assert job["progress"]["eta_seconds"] == pytest.approx(own[0])
     assert job["timings"]["train_seconds"] == pytest.approx(sum(own))
     assert job["timings"]["first_epoch_seconds"] >= 0
     [attempt] = shop.http.get(f"/v1/jobs/{child}/attempts").json()["data"]

@@ -177,7 +177,7 @@ def test_the_same_way_on_the_command_line(
     assert run("update", "last", "--label", "kind:best", "--note", "a try")["labels"] == {"kind": "best"}
     assert len(run("predict", "last", "--file", "points.csv.gz")) == 60
     run("predict", "last", "--split", "validation", "--out", "p.csv")
-    assert pd.read_csv("p.csv").columns.tolist() == ["z"]
+    assert pd.read_csv("p.csv").columns.tolist() == ["row", "z"]
     run("plot", "--kind", "predicted-vs-true")
     assert Path("predicted-vs-true.png").read_bytes().startswith(b"\x89PNG")
     longer = run("continue", "last", "--epochs", "1", "--watch")
