@@ -7,6 +7,7 @@ whole. An answer whose body is a `LiveBody` gives its thread back; the event loo
 import asyncio
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,15 +36,15 @@ MOST_LARGE_BODIES = 12
 IDLE_SECONDS = 60.0
 
 
-class LiveBody:
+class LiveBody(ABC):
     """A body without an end in sight. A server that has no event loop sends it empty."""
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(())
 
+    @abstractmethod
     async def tell(self, write: Write) -> None:
         """Write what there is to say; cancelled as soon as the client is gone."""
-        raise NotImplementedError
 
 
 class Bridge:

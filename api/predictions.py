@@ -7,10 +7,9 @@ from typing import IO
 
 from flask import Blueprint, request
 from pydantic import Field
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
 
 from api.contract import LARGEST_BODY, Part, Query, contract, validated
+from api.multipart import read_form
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
 from services import answers, artifacts, predictions
@@ -24,9 +23,8 @@ from services.problems import DocumentUnreadable, Problem, SpecInvalid, pointer_
 blueprint = Blueprint("predictions", __name__, url_prefix="/v1/jobs/<job_id>/predictions")
 
 LARGEST_JSON = 16_000_000
-LARGEST_FILE = 100_000_000
+LARGEST_FILE = 100 * 2**20
 MOST_VALUES = 10_000_000
-MOST_PARTS = 20
 LONGEST_WAIT_SECONDS = 10.0
 # A warm model answers within some 20 ms: the first looks follow closely, later ones less so.
 LOOK_EVERY_SECONDS = 0.004
@@ -106,7 +104,6 @@ def _ask_with_file(job_id: str) -> Asked:
 
 def _receive(path: Path) -> tuple[bytes, str]:
     """Let the body's one file go to disk as it comes; returns the options as JSON and the file's own name."""
-    request.max_content_length = LARGEST_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     opened: list[IO[bytes]] = []
 
@@ -116,22 +113,8 @@ def _receive(path: Path) -> tuple[bytes, str]:
         opened.append(path.open("w+b"))
         return opened[-1]
 
-    parser = FormDataParser(
-        open_part,
-        max_form_memory_size=LARGEST_BODY,
-        max_content_length=LARGEST_FILE,
-        max_form_parts=MOST_PARTS,
-        silent=False,
-    )
     try:
-        _, fields, files = parser.parse(
-            request.stream, request.mimetype, request.content_length, request.mimetype_params
-        )
-    except RequestEntityTooLarge:
-        message = f"The request may have 100 MB, its `options` 1 MB, and {MOST_PARTS} parts."
-        raise RequestEntityTooLarge(message) from None
-    except ValueError as error:
-        raise BadRequest(f"The body is not whole multipart/form-data: {error}.") from None
+        fields, files = read_form(open_part, LARGEST_FILE, "options")
     finally:
         for file in opened:
             file.close()

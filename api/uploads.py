@@ -13,10 +13,10 @@ from typing import IO, Any, cast
 
 from flask import request
 from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
 
 from api.contract import LARGEST_BODY
+from api.multipart import Form as Parsed
+from api.multipart import read_form
 from services.documents import read_document
 from services.errors import TrainshedError
 from services.problems import DocumentUnreadable, Problem, SpecInvalid
@@ -24,7 +24,6 @@ from services.uploads import ReceivedFile
 from services.wording import nearest
 
 FIELDS = ("file", "targets", "meta")
-MOST_PARTS = 20
 
 
 class DiskFull(TrainshedError):
@@ -112,8 +111,7 @@ def _receive(folder: Path, most_bytes: int) -> Form:
     return Form(meta, complete)
 
 
-def _parse(folder: Path, most_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    request.max_content_length = most_bytes
+def _parse(folder: Path, most_bytes: int) -> Parsed:
     parts = 0
 
     def open_part(*_: object, **__: object) -> IO[bytes]:
@@ -121,23 +119,7 @@ def _parse(folder: Path, most_bytes: int) -> tuple[MultiDict[str, str], MultiDic
         parts += 1
         return cast(IO[bytes], _FileOnDisk(folder / f"part-{parts}"))
 
-    parser = FormDataParser(
-        stream_factory=open_part,
-        max_form_memory_size=LARGEST_BODY,
-        max_content_length=most_bytes,
-        max_form_parts=MOST_PARTS,
-        silent=False,
-    )
-    try:
-        _, fields, files = parser.parse(
-            request.stream, request.mimetype, request.content_length, request.mimetype_params
-        )
-    except RequestEntityTooLarge:
-        message = f"The request may have {most_bytes // 2**20:,} MB, its `meta` 1 MB, and {MOST_PARTS} parts."
-        raise RequestEntityTooLarge(message) from None
-    except ValueError as error:
-        raise BadRequest(f"The body is not whole multipart/form-data: {error}.") from None
-    return fields, files
+    return read_form(open_part, most_bytes, "meta")
 
 
 def _wrong_parts(fields: MultiDict[str, str], files: MultiDict[str, FileStorage]) -> Iterator[Problem]:
