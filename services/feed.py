@@ -1,11 +1,12 @@
 """What streams read: a job's events and epochs from a cursor on, and which jobs changed since."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, defer
 
 from services import answers
@@ -74,12 +75,11 @@ def read(session: Session, job_id: str, cursor: Cursor, rows: int = PAGE_ROWS) -
 
     An event that winds the training back winds the cursor back: those epochs are told again.
     """
-    # Columns: a stream has no use for the spec.
-    job = session.execute(select(*STANDING).where(Job.id == job_id)).one_or_none()
+    job = session.execute(_standing(), {"job_id": job_id}).one_or_none()
     if job is None:
         raise NotFound("job", job_id)
-    start = _within(session, job_id, cursor, job.epochs_done)
-    found = _rows(session, job_id, start, rows)
+    start = _within(cursor, job.last_seq, job.epochs_done)
+    found = _rows(session, job_id, start, job.last_seq, rows)
     items, end, is_cut = _in_order(found, start)
     return Page(
         items=items,
@@ -91,28 +91,47 @@ def read(session: Session, job_id: str, cursor: Cursor, rows: int = PAGE_ROWS) -
     )
 
 
-def _within(session: Session, job_id: str, cursor: Cursor, epochs_done: int) -> Cursor:
-    last = session.scalar(select(func.max(Event.seq)).where(Event.job_id == job_id)) or 0
-    if cursor.seq > last:
+# The four statements of a page are built once: with hundreds of streams, building takes longer than running.
+@functools.cache
+def _standing() -> Select[*tuple[Any, ...]]:
+    last_seq = select(func.coalesce(func.max(Event.seq), 0)).where(Event.job_id == bindparam("job_id"))
+    # Columns: a stream has no use for the spec.
+    return select(*STANDING, last_seq.scalar_subquery().label("last_seq")).where(
+        Job.id == bindparam("job_id")
+    )
+
+
+@functools.cache
+def _events() -> Select[Event]:
+    events = select(Event).where(Event.job_id == bindparam("job_id"), Event.seq > bindparam("seq"))
+    return events.order_by(Event.seq).limit(bindparam("rows"))
+
+
+@functools.cache
+def _epochs() -> Select[Epoch]:
+    epochs = select(Epoch).where(Epoch.job_id == bindparam("job_id"), Epoch.epoch >= bindparam("first"))
+    return epochs.order_by(Epoch.epoch).limit(bindparam("rows"))
+
+
+@functools.cache
+def _recent_seconds() -> Select[float]:
+    seconds = select(Epoch.seconds).where(Epoch.job_id == bindparam("job_id"))
+    return seconds.order_by(Epoch.epoch.desc()).limit(ETA_EPOCHS)
+
+
+def _within(cursor: Cursor, last_seq: int, epochs_done: int) -> Cursor:
+    if cursor.seq > last_seq:
         # A cursor from nowhere must not hide anything: all is told, again or for the first time.
         return Cursor()
     return replace(cursor, epochs=min(cursor.epochs, epochs_done))
 
 
-def _rows(session: Session, job_id: str, cursor: Cursor, rows: int) -> _Rows:
-    events = session.scalars(
-        select(Event)
-        .where(Event.job_id == job_id, Event.seq > cursor.seq)
-        .order_by(Event.seq)
-        .limit(rows + 1)
-    ).all()
+def _rows(session: Session, job_id: str, cursor: Cursor, last_seq: int, rows: int) -> _Rows:
+    events: Sequence[Event] = []
+    if last_seq > cursor.seq:
+        events = session.scalars(_events(), {"job_id": job_id, "seq": cursor.seq, "rows": rows + 1}).all()
     first = min([cursor.epochs, *(epoch for event in events if (epoch := rewind(event)) is not None)])
-    epochs = session.scalars(
-        select(Epoch)
-        .where(Epoch.job_id == job_id, Epoch.epoch >= first)
-        .order_by(Epoch.epoch)
-        .limit(rows + 1)
-    ).all()
+    epochs = session.scalars(_epochs(), {"job_id": job_id, "first": first, "rows": rows + 1}).all()
     return _Rows(events[:rows], epochs[:rows], len(events) > rows, len(epochs) > rows)
 
 
@@ -175,9 +194,7 @@ def _point(epoch: Epoch) -> answers.EpochPoint:
 
 
 def _progress(session: Session, job_id: str, job: Any) -> answers.ProgressNow:
-    recent = session.scalars(
-        select(Epoch.seconds).where(Epoch.job_id == job_id).order_by(Epoch.epoch.desc()).limit(ETA_EPOCHS)
-    ).all()
+    recent = session.scalars(_recent_seconds(), {"job_id": job_id}).all()
     done = job.epochs_done + job.epoch_fraction
     return answers.ProgressNow(
         epoch=job.epochs_done,
