@@ -15,7 +15,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session, defer
 
 from services import answers, errands
@@ -360,8 +360,14 @@ def reject(session: Session, lease: ErrandLease, problems: Sequence[answers.Data
 
 def is_done(session: Session, prediction_id: str) -> bool:
     """Whether its result or its failure is final; also if it is not there."""
-    state = session.scalar(select(Prediction.state).where(Prediction.id == prediction_id))
+    state = session.scalar(_state(), {"id": prediction_id})
     return state is None or state.is_terminal
+
+
+# Built once: who waits asks every few milliseconds.
+@functools.cache
+def _state() -> Select[EvaluationState]:
+    return select(Prediction.state).where(Prediction.id == bindparam("id"))
 
 
 def read(session: Session, job_id: str, prediction_id: str) -> answers.Prediction:
