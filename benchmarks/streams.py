@@ -2,7 +2,8 @@
 
 Starts the API on a database of its own and plays the worker: it writes ten jobs' epochs, four a second each.
 It asks for /healthz and submits jobs, first while nobody listens, then while 200 streams are open and 20 more
-clients come and go at random. In the end each reader's points must be those in SQL.
+clients come and go at random. In the end each reader's points must be those in SQL. The
+readers share the cores with the API, so what each of the two processes took of a core is told, too.
 """
 
 import argparse
@@ -53,14 +54,34 @@ def main() -> None:
         claims, stop = _claim_jobs(store), Event()
         with ThreadPoolExecutor(1) as worker:
             training = worker.submit(_train, store, claims, stop)
-            report["without streams"] = _measure(port, key)
+            report["core_percent"] = {}
+            with _core_percent({"API without streams": pid}, report["core_percent"]):
+                report["without streams"] = _measure(port, key)
             with _readers(port, key, claims, options.streams, options.restless) as readers:
-                report["with streams"] = _measure(port, key)
+                took = {"API with streams": pid, "readers": readers.pid}
+                with _core_percent(took, report["core_percent"]):
+                    report["with streams"] = _measure(port, key)
                 report["memory_mb"]["with streams"] = pss_mb(pid)
                 stop.set()
                 training.result()
                 report["readers"] = _compare(store, json.loads(readers.communicate(timeout=120)[0]))
     _print(report)
+
+
+@contextmanager
+def _core_percent(processes: dict[str, int], found: dict[str, float]) -> Iterator[None]:
+    """Adds to `found` what each process took of one core, in percent."""
+    before, started = {name: _cpu_seconds(pid) for name, pid in processes.items()}, time.monotonic()
+    yield
+    passed = time.monotonic() - started
+    for name, pid in processes.items():
+        found[name] = 100 * (_cpu_seconds(pid) - before[name]) / passed
+
+
+def _cpu_seconds(pid: int) -> float:
+    """proc_pid_stat(5): fields 14 and 15, user and system time in ticks; the name before may hold blanks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -300,6 +321,9 @@ def _print(report: dict[str, Any]) -> None:
     print(f"\n{'the API process':32} {'MB':>8}")
     for when, size in report["memory_mb"].items():
         print(f"{when:32} {size:8.0f}")
+    print(f"\n{'taken of one core':32} {'%':>8}")
+    for name, share in report["core_percent"].items():
+        print(f"{name:32} {share:8.0f}")
     print()
     for name, count in report["readers"].items():
         print(f"{name:32} {count:8}")
