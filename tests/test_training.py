@@ -216,6 +216,8 @@ def table(root: Path) -> dict[str, Any]:
 
 EVENTS = [
     events.Ready(True, "2.21.0", "3.15.1", "2.4.0", "cpu: x86_64", 2),
+    events.EngineChosen("xla", "its steps pay for compiling"),
+    events.StartedUp({"fork": 0.012, "build": 0.3}),
     events.Resumed(7, "/data/e6-f1.npz"),
     events.CheckpointSkipped("/data/e6-f1.npz", "why"),
     events.Progress(3, 1 / 3, {"loss": 0.1 + 0.2, "accuracy": float(np.float32(0.1))}),

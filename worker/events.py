@@ -80,6 +80,23 @@ class Ready(Event):
 
 
 @dataclass(frozen=True)
+class EngineChosen(Event):
+    """Which engine trains, and why; sent once an attempt, before its first epoch."""
+
+    event: ClassVar[str] = "engine"
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True)
+class StartedUp(Event):
+    """Seconds by name from the order to the end of the attempt's first epoch; sent just before that epoch."""
+
+    event: ClassVar[str] = "started_up"
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Resumed(Event):
     """Training goes on from a checkpoint, or anew if none was usable; `epoch` is the first to train."""
 
@@ -175,6 +192,8 @@ type_of_event: dict[str, type[Event]] = {
     kind.event: kind
     for kind in (
         Ready,
+        EngineChosen,
+        StartedUp,
         Resumed,
         CheckpointSkipped,
         Progress,
@@ -216,6 +235,8 @@ class Device(Paper):
     index: int | None = None
     memory_limit_mb: int | None = None
     threads: int | None = None
+    data_mb: int | None = None
+    """How much of a dataset may lie on the device at once, in MiB; null: all of it."""
 
 
 class DatasetPlace(Paper):
@@ -256,6 +277,10 @@ class TrainOrder(Paper):
     """The best epoch that these checkpoints cover, by this spec's monitor."""
     is_continued: bool = False
     """Whether the job was made to train more epochs than its parent had."""
+    sent_at: float | None = None
+    """When the supervisor sent the order, in seconds since 1970 (UTC)."""
+    compiled: str | None = None
+    """A folder where compiled programs are kept for later jobs."""
     device: Device = Device()
 
 
