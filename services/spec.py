@@ -142,12 +142,20 @@ def _named(layer: Any, taken: set[str]) -> Any:
     return layer.model_copy(update={"name": name})
 
 
+DtypePolicy = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+
+
 class ModelSpec(Part):
     """Layers from inputs to outputs, as in Keras's Sequential; those without a name get Keras's."""
 
     layers: Annotated[
         tuple[AnyLayer, ...], Field(min_length=1, max_length=MAX_LAYERS), AfterValidator(_with_names)
     ]
+    dtype_policy: DtypePolicy = Field(
+        default="float32",
+        description="Keras's dtype policy of the layers. A mixed one computes in 16 bits with weights of 32; "
+        "preprocessing and the last layer compute in 32. With `mixed_float16` the loss is scaled.",
+    )
 
 
 def _told_apart(metrics: tuple[AnyMetric, ...]) -> tuple[AnyMetric, ...]:
@@ -213,6 +221,9 @@ def _text_keys(value: object) -> object:
 ClassWeight = Annotated[dict[str, NotNegative], BeforeValidator(_text_keys), Field(min_length=1)]
 
 
+EngineName = Literal["auto", "xla", "graph", "keras"]
+
+
 class FitSpec(Part):
     """What Keras's `fit` takes."""
 
@@ -225,6 +236,11 @@ class FitSpec(Part):
         default=None, description="A weight for each class, by its name or its id; classes not named weigh 1."
     )
     shuffle: Flag = True
+    engine: EngineName = Field(
+        default="auto",
+        description="What runs the steps: one program compiled by XLA, a TensorFlow graph, or Keras's own "
+        "fit, which is slower. `auto` chooses by the steps of an epoch and the layers, and the job says why.",
+    )
 
     def class_weights(self, class_names: Sequence[str]) -> dict[int, float] | None:
         """The weights by class id, every class included; None if the spec has none."""

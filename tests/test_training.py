@@ -450,6 +450,7 @@ STOCK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "regression, graph": ("table", "graph", {}),
     "regression, xla": ("table", "xla", {"compile__optimizer": {"type": "Adam", "clipnorm": 0.5}}),
     "averaged weights": ("table", "graph", {"compile__optimizer": {"type": "Adam", "use_ema": True}}),
+    "averaged weights, keras": ("table", "keras", {"compile__optimizer": {"type": "Adam", "use_ema": True}}),
 }
 
 
@@ -468,7 +469,7 @@ def test_an_epoch_gives_the_numbers_of_stock_fit(
 
 def beside_stock_fit(spec_: dict[str, Any], dataset: dict[str, Any], engine: str) -> tuple[Any, Any, float]:
     from worker.training.building import adapt, build_model, weights_of
-    from worker.training.engine import LoopEngine
+    from worker.training.engine import make_engine
     from worker.training.evaluating import Splits
     from worker.training.finishing import settle_weights
     from worker.training.seeds import shuffled
@@ -479,9 +480,9 @@ def beside_stock_fit(spec_: dict[str, Any], dataset: dict[str, Any], engine: str
     for model in (ours, stock):
         adapt(model, splits.unsealed, splits.cut.train)
     order = shuffled(splits.cut.train, 42, 0)
-    loop = LoopEngine(ours, spec.fit.batch_size, engine)
-    trained = list(loop.train(splits.table, order))[-1].metrics
-    validated = list(loop.evaluate(splits.table, splits.cut.validation))[-1].metrics
+    loop = make_engine(engine, ours, spec.fit.batch_size)
+    trained = loop.train(splits.feed, order, lambda part: None)
+    validated = loop.evaluate(splits.feed, splits.cut.validation, lambda part: None)
     settle_weights(ours, None)
 
     x, y = splits.unsealed.x, splits.unsealed.y

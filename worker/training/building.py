@@ -20,7 +20,7 @@ def build_model(spec: TrainSpec, schema: DatasetSchema) -> Any:
     try:
         model = keras.Sequential([_input_of(spec, schema), *_layers_of(spec)], name="model")
         model.compile(
-            optimizer=_made(keras.optimizers, spec.compile.optimizer.keras_config()),
+            optimizer=_optimizer_of(spec),
             loss=_made(keras.losses, spec.compile.loss.keras_config()),
             metrics=[_metric(metric.keras_metric()) for metric in spec.compile.metrics],
         )
@@ -54,7 +54,18 @@ def _input_of(spec: TrainSpec, schema: DatasetSchema) -> Any:
 def _layers_of(spec: TrainSpec) -> list[Any]:
     scale = spec.preprocessing.scale
     front = [] if scale is None else [keras.layers.Rescaling(1 / scale, name="rescaling")]
-    return front + [_made(keras.layers, layer.keras_config()) for layer in spec.model.layers]
+    configs = [layer.keras_config() for layer in spec.model.layers]
+    for config in configs[:-1]:
+        if config["class_name"] != "Normalization":
+            config["config"]["dtype"] = spec.model.dtype_policy
+    return front + [_made(keras.layers, config) for config in configs]
+
+
+def _optimizer_of(spec: TrainSpec) -> Any:
+    optimizer = _made(keras.optimizers, spec.compile.optimizer.keras_config())
+    # As Keras's compile does for a model whose own policy this is.
+    needs_scaling = spec.model.dtype_policy == "mixed_float16"
+    return keras.optimizers.LossScaleOptimizer(optimizer) if needs_scaling else optimizer
 
 
 def _made(module: Any, config: dict[str, Any]) -> Any:

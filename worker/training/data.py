@@ -67,7 +67,8 @@ def _opened(folder: Path, schema: DatasetSchema, rows: int) -> Table:
 
 def _mapped(path: Path) -> Array:
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Copy on write: the pages are shared by all trainers, and a tensor may be made of them.
+        array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except ValueError as error:
         raise BadData(
             f"{path.parent.name}/{path.name} of the dataset is not a readable npy file: {error}."

@@ -5,6 +5,10 @@ from typing import Protocol
 from worker.events import Event, PredictRequest
 
 
+class StopAsked(Exception):
+    """The supervisor wants the work to end here."""
+
+
 class Listener(Protocol):
     """Who is told what happens, and says when to stop and what to predict."""
 

@@ -93,7 +93,7 @@ class Model:
 
     @cached_property
     def _splits(self) -> Splits:
-        return Splits(self._order.dataset, self._spec, self._order.target_scaling)
+        return Splits(self._order.dataset, self._spec, scaling=self._order.target_scaling)
 
 
 def _batches(inputs: Array, rows: RowIds) -> Iterator[Array]:

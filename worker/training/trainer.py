@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from services.spec import TrainSpec
-from services.states import Reason
+from services.states import Reason, Split
 from worker.events import (
     BestEpoch,
     CheckpointSkipped,
+    EngineChosen,
     EpochEnded,
     EvaluateOrder,
     Failed,
@@ -27,6 +28,8 @@ from worker.events import (
     Ready,
     Resumed,
     SavedCheckpoint,
+    SplitMetrics,
+    StartedUp,
     Stopped,
     TrainOrder,
 )
@@ -35,19 +38,23 @@ from worker.training.building import adapt, build_model, seed_of, set_weights, w
 from worker.training.checkpoints import CheckpointFolder, CheckpointUnusable, Pace, TrainingState, spec_sha256
 from worker.training.data import Array, has_only_finite_inputs
 from worker.training.early_stopping import Direction, Stopper, direction_of, is_better
-from worker.training.engine import Engine, LoopEngine, Part, choose_engine
+from worker.training.engine import Choice, Part, Watch, choose_engine, make_engine
 from worker.training.evaluating import Splits, evaluate_model, evaluate_split
-from worker.training.listener import Listener
+from worker.training.feeding import Streamed
+from worker.training.listener import Listener, StopAsked
 from worker.training.problems import BadData, BadSpec, Diverged
 from worker.training.seeds import seed_epoch, shuffled
 from worker.training.timings import Timings
 from worker.training.verdicts import verdict_on
 
 SECONDS_BETWEEN_PROGRESS = 0.25
+STARTUP = ("fork", "device", "data", "build", "resume")
+"""Steps before the first epoch, in their order."""
 
 
 def carry_out(order: Order, listener: Listener, *, tensorflow_preloaded: bool) -> Finished | Stopped | Failed:
     """Train, evaluate or predict as ordered. Whatever goes wrong becomes a verdict with a reason."""
+    began = time.time()
     try:
         place = device.set_up(order.device)
         ready = _ready(place, tensorflow_preloaded)
@@ -55,8 +62,8 @@ def carry_out(order: Order, listener: Listener, *, tensorflow_preloaded: bool) -
             return predicting.serve(order, listener, ready)
         listener.send(ready)
         if isinstance(order, EvaluateOrder):
-            return evaluate_model(order, place, lambda: listener.stop_wanted)
-        return Training(order, listener, place).run()
+            return evaluate_model(order, lambda: listener.stop_wanted)
+        return Training(order, listener, place, began).run()
     except Exception as error:  # noqa: BLE001 - here a failure becomes the job's verdict
         return verdict_on(error, is_gpu=order.device.kind == "gpu")
 
@@ -75,7 +82,7 @@ def _ready(place: device.Place, tensorflow_preloaded: bool) -> Ready:
 class Training:
     """One attempt at one job."""
 
-    def __init__(self, order: TrainOrder, listener: Listener, place: device.Place) -> None:
+    def __init__(self, order: TrainOrder, listener: Listener, place: device.Place, began: float) -> None:
         self._order = order
         self._listener = listener
         self._place = place
@@ -84,6 +91,9 @@ class Training:
         self._checkpoints = CheckpointFolder(Path(order.job_dir) / "checkpoints", order.fence)
         self._pace = Pace()
         self._timings = Timings()
+        self._timings.seconds["device"] = time.time() - began
+        if order.sent_at is not None:
+            self._timings.seconds["fork"] = began - order.sent_at
         self._best: BestEpoch | None = None
         self._epoch = 0
         self._next_progress = 0.0
@@ -91,29 +101,54 @@ class Training:
     def run(self) -> Finished | Stopped:
         """The whole story."""
         self._prepare()
-        self._resume()
+        with self._timings.of("resume"):
+            choice = self._resume()
+        self._use_engine(choice)
+        try:
+            self._train_all()
+            return self._finish()
+        except StopAsked:
+            return Stopped(self._epoch)
+
+    def _train_all(self) -> None:
+        has_started = False
         while self._epoch < self._spec.fit.epochs and not self._has_stopped_early:
-            ended = None if self._listener.stop_wanted else self._run_epoch(self._epoch)
-            if ended is None:
-                return Stopped(self._epoch)
+            self._obey()
+            ended = self._run_epoch(self._epoch)
+            if not has_started:
+                self._listener.send(StartedUp(self._startup(ended.seconds)))
+                has_started = True
             self._listener.send(ended)
             self._epoch += 1
-        return self._finish()
+
+    def _obey(self) -> None:
+        if self._listener.stop_wanted:
+            raise StopAsked
+
+    def _startup(self, first_epoch: float) -> dict[str, float]:
+        starting = self._engine.starting_seconds
+        before = {name: self._timings.seconds[name] for name in STARTUP if name in self._timings.seconds}
+        return before | {"trace_and_compile": starting, "first_epoch": first_epoch - starting}
 
     def _prepare(self) -> None:
         with self._timings.of("data"):
-            self._splits = Splits(self._order.dataset, self._spec)
-            self._table = self._splits.table
+            self._splits = Splits(self._order.dataset, self._spec, device=self._order.device)
+            self._feed = self._splits.feed
             self._cut = self._splits.cut
         with self._timings.of("build"):
             self._model = build_model(self._spec, self._splits.schema)
             adapt(self._model, self._splits.unsealed, self._cut.train)
-        steps = self._splits.steps_an_epoch
-        self._use_engine(choose_engine(self._model, steps, is_gpu=self._place.is_gpu))
         self._watch_for_the_best()
 
-    def _use_engine(self, name: str) -> None:
-        self._engine: Engine = LoopEngine(self._model, self._spec.fit.batch_size, name)
+    def _use_engine(self, choice: Choice) -> None:
+        self._engine = make_engine(choice.name, self._model, self._spec.fit.batch_size)
+        self._listener.send(EngineChosen(choice.name, choice.why + self._how_it_is_fed))
+
+    @property
+    def _how_it_is_fed(self) -> str:
+        if not isinstance(self._feed, Streamed):
+            return ""
+        return f" The data is streamed: it is larger than the {self._order.device.data_mb:,} MiB set for it."
 
     def _watch_for_the_best(self) -> None:
         rule = self._spec.fit.early_stopping
@@ -129,7 +164,7 @@ class Training:
     def _has_stopped_early(self) -> bool:
         return self._stopper is not None and self._stopper.has_stopped
 
-    def _resume(self) -> None:
+    def _resume(self) -> Choice:
         for file in self._order.checkpoints:
             try:
                 state = self._checkpoints.read(file)
@@ -139,9 +174,12 @@ class Training:
             else:
                 self._epoch = state.epoch + 1
                 self._listener.send(Resumed(self._epoch, file.path))
-                return
+                # Two engines differ in the last bits: a job ends on the one it began with.
+                return Choice(state.facts["engine"], "It trained the epochs before these.")
         if self._order.checkpoints:
             self._listener.send(Resumed(0, ""))
+        wanted, steps = self._spec.fit.engine, self._splits.steps_an_epoch
+        return choose_engine(wanted, self._model, steps, is_gpu=self._place.is_gpu)
 
     def _restore(self, state: TrainingState) -> None:
         _check_that_it_fits(self._model.weights, state.weights)
@@ -149,8 +187,6 @@ class Training:
         set_weights(self._model, state.weights)
         for variable, value in zip(self._model.optimizer.variables, state.optimizer, strict=True):
             variable.assign(value)
-        # Two engines differ in the last bits: a job ends on the one it began with.
-        self._use_engine(state.facts["engine"])
         self._restore_what_was_watched(state)
 
     def _restore_what_was_watched(self, state: TrainingState) -> None:
@@ -173,13 +209,11 @@ class Training:
                 "would come. Continue the parent with early_stopping `reset` or `remove`."
             )
 
-    def _run_epoch(self, epoch: int) -> EpochEnded | None:
+    def _run_epoch(self, epoch: int) -> EpochEnded:
         began = time.perf_counter()
         metrics = self._train(epoch)
-        if metrics is not None and len(self._cut.validation):
-            metrics = self._validate(epoch, metrics)
-        if metrics is None:
-            return None
+        if len(self._cut.validation):
+            metrics |= self._validate(epoch)
         seconds = time.perf_counter() - began
         self._judge(epoch, metrics)
         return EpochEnded(
@@ -191,28 +225,30 @@ class Training:
             checkpoint=self._checkpoint(epoch),
         )
 
-    def _train(self, epoch: int) -> Metrics | None:
+    def _train(self, epoch: int) -> Metrics:
         seed_epoch(self._model, self._seed, epoch)
         rows = self._cut.train
         order = shuffled(rows, self._seed, epoch) if self._spec.fit.shuffle else rows
         with self._timings.of("train"):
-            return self._watched(epoch, self._engine.train(self._table, order))
+            return self._watched(epoch, lambda watch: self._engine.train(self._feed, order, watch))
 
-    def _validate(self, epoch: int, trained: Metrics) -> Metrics | None:
+    def _validate(self, epoch: int) -> Metrics:
+        rows = self._cut.validation
         with self._timings.of("validate"):
-            parts = self._engine.evaluate(self._table, self._cut.validation)
-            validated = self._watched(epoch, parts, prefix="val_")
-        return None if validated is None else trained | validated
+            return self._watched(
+                epoch, lambda watch: self._engine.evaluate(self._feed, rows, watch), prefix="val_"
+            )
 
-    def _watched(self, epoch: int, parts: Iterator[Part], prefix: str = "") -> Metrics | None:
-        metrics: Metrics = {}
-        for part in parts:
-            if self._listener.stop_wanted:
-                return None
-            metrics = {prefix + name: value for name, value in part.metrics.items()}
-            self._refuse_to_diverge(epoch, prefix + "loss", metrics)
-            self._report(epoch, 1.0 if prefix else part.share, metrics)
-        return metrics
+    def _watched(self, epoch: int, run: Callable[[Watch], Metrics], prefix: str = "") -> Metrics:
+        def named(metrics: Metrics) -> Metrics:
+            return {prefix + name: value for name, value in metrics.items()}
+
+        def watch(part: Part) -> None:
+            self._obey()
+            self._refuse_to_diverge(epoch, prefix + "loss", named(part.metrics))
+            self._report(epoch, 1.0 if prefix else part.share, named(part.metrics))
+
+        return named(run(watch))
 
     def _report(self, epoch: int, fraction: float, metrics: Metrics) -> None:
         now = time.monotonic()
@@ -278,17 +314,15 @@ class Training:
             },
         )
 
-    def _finish(self) -> Finished | Stopped:
+    def _evaluated(self, split: Split) -> SplitMetrics:
+        return evaluate_split(
+            split, self._splits, self._model, self._engine, lambda: self._listener.stop_wanted
+        )
+
+    def _finish(self) -> Finished:
         restored = finishing.settle_weights(self._model, self._stopper)
-        evaluations = []
         with self._timings.of("evaluate"):
-            for split in self._spec.evaluate:
-                evaluation = evaluate_split(
-                    split, self._splits, self._model, self._engine, lambda: self._listener.stop_wanted
-                )
-                if evaluation is None:
-                    return Stopped(self._epoch)
-                evaluations.append(evaluation)
+            evaluations = [self._evaluated(split) for split in self._spec.evaluate]
         folder = Path(self._order.job_dir)
         with self._timings.of("save"):
             model = finishing.save_model(self._model, folder, self._order.fence)
