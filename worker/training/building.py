@@ -33,7 +33,10 @@ def build_model(spec: TrainSpec, schema: DatasetSchema) -> Any:
 
 def make_metrics(model: Any, schema: DatasetSchema) -> None:
     """Let a compiled model make its metrics, as Keras does at the first batch; proves that shapes fit."""
-    model.test_step((_zeros(schema.features), _zeros(schema.target)))
+    x, truth = _zeros(schema.features), _zeros(schema.target)
+    outputs = keras.ops.zeros((2, *model.output_shape[1:]))
+    model.compute_loss(x, truth, outputs, None, training=False)
+    model.compute_metrics(x, truth, outputs)
     model.reset_metrics()
 
 

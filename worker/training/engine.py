@@ -1,19 +1,19 @@
 """The loop over batches: many of them in one device program, or Keras's own fit."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from services.spec import EngineName
 from worker.events import Metrics
 from worker.training.building import set_weights, weights_of
 from worker.training.data import RowIds
-from worker.training.feeding import Feed
+from worker.training.feeding import Feed, Signature, Stretch
 from worker.training.seeds import seed_generators_of
 
 CHUNK_SECONDS = 0.4
@@ -86,33 +86,59 @@ def make_engine(name: str, model: Any, batch_size: int) -> Engine:
 class LoopEngine:
     """Many batches in one device program: a loop over rows of a matrix of row ids.
 
-    `xla` compiles the loop over whole batches. The last smaller batch and evaluations come once an epoch:
-    compiling them would not pay, so both engines run them as a TensorFlow graph.
+    `xla` compiles that loop. The last smaller batch and evaluations, in large batches, are single steps of a
+    TensorFlow graph in both engines: they come once an epoch, and compiling them would not pay.
     """
 
     def __init__(self, model: Any, batch_size: int, name: str) -> None:
         self.name = name
         self._model = model
         self._batch_size = batch_size
-        self._train = _Loop(model, model.train_step, is_compiled=name == "xla")
-        self._train_last = _Loop(model, model.train_step, is_compiled=False) if name == "xla" else self._train
-        self._test = _Loop(model, model.test_step, is_compiled=False)
+        self._loop = _Loop(model, is_compiled=name == "xla")
+        self._last = _Step(model, model.train_step)
+        self._test = _Step(model, model.test_step)
+        self._tracing: threading.Thread | None = None
 
     @property
     def starting_seconds(self) -> float:
         """What first calls took."""
-        return sum(loop.starting_seconds for loop in {self._train, self._train_last, self._test})
+        return self._loop.starting_seconds + self._last.starting_seconds + self._test.starting_seconds
 
     def train(self, feed: Feed, order: RowIds, watch: Watch) -> Metrics:
         """One epoch."""
         self._model.reset_metrics()
-        return _run(self._train, self._train_last, feed, order, self._batch_size, watch)
+        metrics: Metrics = {}
+        whole = len(order) // self._batch_size * self._batch_size
+        done = 0
+        for stretch in feed.stretches(order[:whole].reshape(-1, self._batch_size)):
+            self._loop.trace(feed.signature)
+            self._trace_evaluation(feed.unweighted.signature)
+            for steps, metrics in self._loop.over(stretch):
+                watch(Part((done + steps) * self._batch_size / len(order), metrics))
+            done += stretch.steps
+        for batch in feed.batches(order[whole:], self._batch_size):
+            metrics = self._last(batch, feed.signature)
+            watch(Part(1.0, metrics))
+        return metrics
+
+    def _trace_evaluation(self, signature: Signature) -> None:
+        # Python traces it while the device program above is compiled, which needs no Python.
+        if self._tracing is None:
+            self._tracing = threading.Thread(target=self._test.trace, args=(signature,), daemon=True)
+            self._tracing.start()
 
     def evaluate(self, feed: Feed, rows: RowIds, watch: Watch) -> Metrics:
         """Metrics without training."""
+        if self._tracing is not None:
+            self._tracing.join()
         self._model.reset_metrics()
-        at_once = rows_to_evaluate(self._model, self._batch_size)
-        return _run(self._test, self._test, feed.unweighted, rows, at_once, watch)
+        metrics: Metrics = {}
+        size = rows_to_evaluate(self._model, self._batch_size)
+        plain = feed.unweighted
+        for number, batch in enumerate(plain.batches(rows, size), 1):
+            metrics = self._test(batch, plain.signature)
+            watch(Part(min(number * size / len(rows), 1.0), metrics))
+        return metrics
 
 
 def rows_to_evaluate(model: Any, batch_size: int) -> int:
@@ -122,76 +148,90 @@ def rows_to_evaluate(model: Any, batch_size: int) -> int:
     return max(batch_size, ROWS_TO_EVALUATE)
 
 
-def _run(loop: "_Loop", last: "_Loop", feed: Feed, rows: RowIds, batch_size: int, watch: Watch) -> Metrics:
-    metrics: Metrics = {}
-    whole = len(rows) // batch_size * batch_size
-    done = 0
-    for stretch in feed.stretches(rows[:whole].reshape(-1, batch_size)):
-        for steps, metrics in loop.over(stretch.columns, stretch.batches, stretch.steps):
-            watch(Part((done + steps) * batch_size / len(rows), metrics))
-        done += stretch.steps
-    if whole < len(rows):
-        for stretch in feed.stretches(rows[np.newaxis, whole:]):
-            for _, metrics in last.over(stretch.columns, stretch.batches, stretch.steps):
-                watch(Part(1.0, metrics))
-    return metrics
+class _Step:
+    """One step as a TensorFlow graph; one trace serves batches of all sizes."""
+
+    def __init__(self, model: Any, step: Any) -> None:
+        self._model = model
+        self._step = step
+        self._function: Any = None
+        self.starting_seconds = 0.0
+
+    def __call__(self, batch: tuple[Any, ...], signature: Signature) -> Metrics:
+        """The running metrics after a batch."""
+        began = time.perf_counter()
+        is_first = self.starting_seconds == 0.0
+        self.trace(signature)
+        metrics = _floats(self._function(batch))
+        if is_first:
+            self.starting_seconds = time.perf_counter() - began
+        return metrics
+
+    def trace(self, signature: Signature) -> None:
+        """Build the graph, if it is not there."""
+        if self._function is None:
+            traced = tf.function(self._run, input_signature=[signature], autograph=False)
+            self._function = traced.get_concrete_function()
+
+    def _run(self, batch: tuple[Any, ...]) -> dict[str, Any]:
+        self._step(batch)
+        return self._model.get_metrics_result()
 
 
 class _Loop:
-    """One step function, looped; remembers how many steps fill a chunk."""
+    """Training steps in a loop; remembers how many of them fill a chunk."""
 
-    def __init__(self, model: Any, step: Any, *, is_compiled: bool) -> None:
-        self._program = _program(model, step)
+    def __init__(self, model: Any, *, is_compiled: bool) -> None:
+        self._model = model
         self._is_compiled = is_compiled
         self._function: Any = None
         self._chunk = 0
         self.starting_seconds = 0.0
 
-    def over(self, columns: tuple[Any, ...], batches: Any, steps: int) -> Iterator[tuple[int, Metrics]]:
+    def trace(self, signature: Signature) -> None:
+        """Build the program, if it is not there; the first call compiles it."""
+        if self._function is not None:
+            return
+        began = time.perf_counter()
+        ids, index = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
+        self._function = tf.function(
+            self._run,
+            input_signature=[signature, ids, index, index],
+            autograph=False,
+            jit_compile=self._is_compiled,
+        )
+        self._function.get_concrete_function()
+        self.starting_seconds = time.perf_counter() - began
+
+    def over(self, stretch: Stretch) -> Iterator[tuple[int, Metrics]]:
         """Steps done and metrics after each chunk."""
-        if self._function is None:
-            self._function = self._traced(columns)
         done = 0
-        while done < steps:
-            end = min(done + max(self._chunk, 1), steps)
+        while done < stretch.steps:
+            end = min(done + max(self._chunk, 1), stretch.steps)
             began = time.perf_counter()
-            metrics = _floats(self._function(columns, batches, tf.constant(done), tf.constant(end)))
+            called = self._function(stretch.columns, stretch.batches, tf.constant(done), tf.constant(end))
+            metrics = _floats(called)
             self._learn(end - done, time.perf_counter() - began)
             done = end
             yield done, metrics
 
-    def _traced(self, columns: tuple[Any, ...]) -> Any:
-        # Open shapes: one trace serves whole batches, the smaller one, and every split.
-        rows = tuple(tf.TensorSpec([None, *column.shape[1:]], column.dtype) for column in columns)
-        ids, index = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
-        return tf.function(
-            self._program,
-            input_signature=[rows, ids, index, index],
-            autograph=False,
-            jit_compile=self._is_compiled,
-        )
-
     def _learn(self, steps: int, seconds: float) -> None:
-        # The first call traces and compiles: its time says nothing about a step.
+        # The first call compiles: its time says nothing about a step.
         if self._chunk == 0:
             self._chunk = FASTEST_GROWTH
-            self.starting_seconds = seconds
+            self.starting_seconds += seconds
             return
         fitting = int(steps * CHUNK_SECONDS / seconds)
         self._chunk = max(1, min(fitting, FASTEST_GROWTH * self._chunk))
 
-
-def _program(model: Any, step: Any) -> Any:
-    def run(columns: tuple[Any, ...], batches: Any, first: Any, end: Any) -> dict[str, Any]:
+    def _run(self, columns: tuple[Any, ...], batches: Any, first: Any, end: Any) -> dict[str, Any]:
         def body(index: Any) -> list[Any]:
-            step(tuple(tf.gather(column, batches[index]) for column in columns))
+            self._model.train_step(tuple(tf.gather(column, batches[index]) for column in columns))
             return [index + 1]
 
         # One iteration at a time: two steps at once would race for the weights.
         tf.while_loop(lambda index: index < end, body, [first], parallel_iterations=1)
-        return model.get_metrics_result()
-
-    return run
+        return self._model.get_metrics_result()
 
 
 class KerasEngine:
@@ -207,9 +247,7 @@ class KerasEngine:
     def train(self, feed: Feed, order: RowIds, watch: Watch) -> Metrics:
         """One epoch of fit."""
         watching = _Watching(len(order), self._batch_size, watch)
-        fitted = self._model.fit(
-            feed.batches(order, self._batch_size), epochs=1, verbose=0, callbacks=[watching]
-        )
+        fitted = self._model.fit(self._batches(feed, order), epochs=1, verbose=0, callbacks=[watching])
         self.starting_seconds = self.starting_seconds or watching.first_seconds
         watching.undo_averaging()
         return _floats({name: values[-1] for name, values in fitted.history.items()})
@@ -217,9 +255,14 @@ class KerasEngine:
     def evaluate(self, feed: Feed, rows: RowIds, watch: Watch) -> Metrics:
         """Keras's evaluate in batches of the spec's size."""
         watching = _Watching(len(rows), self._batch_size, watch)
-        batches = feed.unweighted.batches(rows, self._batch_size)
-        metrics = self._model.evaluate(batches, verbose=0, return_dict=True, callbacks=[watching])
-        return _floats(metrics)
+        batches = self._batches(feed.unweighted, rows)
+        return _floats(self._model.evaluate(batches, verbose=0, return_dict=True, callbacks=[watching]))
+
+    def _batches(self, feed: Feed, rows: RowIds) -> tf.data.Dataset:
+        # fit asks twice: once for a first batch to look at.
+        return tf.data.Dataset.from_generator(
+            lambda: feed.batches(rows, self._batch_size), output_signature=feed.signature
+        )
 
 
 class _Watching(keras.callbacks.Callback):

@@ -122,9 +122,8 @@ def evaluate_split(
 
 
 def _raw_outputs(model: Any, found: Feed, rows: RowIds) -> Array:
-    starts = range(0, len(rows), ROWS_AT_ONCE)
-    batches = (found.inputs(rows[first : first + ROWS_AT_ONCE]) for first in starts)
-    return np.concatenate([model(batch, training=False).numpy() for batch in batches])
+    batches = found.unweighted.batches(rows, ROWS_AT_ONCE)
+    return np.concatenate([model(batch[0], training=False).numpy() for batch in batches])
 
 
 def evaluate_model(order: EvaluateOrder, stop_wanted: StopWanted) -> Finished | Stopped:

@@ -23,6 +23,10 @@ class Stretch:
     steps: int
 
 
+Signature = tuple[tf.TensorSpec, ...]
+"""The columns of any number of rows."""
+
+
 class Feed(Protocol):
     """Rows of a table as engines take them. Columns are x, y and, where rows have weights, the weights."""
 
@@ -31,16 +35,17 @@ class Feed(Protocol):
         """The same rows without weights."""
         ...
 
+    @property
+    def signature(self) -> Signature:
+        """Shapes and types of the columns."""
+        ...
+
     def stretches(self, batches: RowIds) -> Iterator[Stretch]:
         """The rows of a matrix (steps, batch) in their order; every stretch of a call has the same shapes."""
         ...
 
-    def batches(self, rows: RowIds, batch_size: int) -> tf.data.Dataset:
-        """The rows in their order, the last batch smaller where they do not divide."""
-        ...
-
-    def inputs(self, rows: RowIds) -> Any:
-        """x of these rows."""
+    def batches(self, rows: RowIds, size: int) -> Iterator[tuple[Any, ...]]:
+        """The rows in their order, `size` at once; the last batch may be smaller."""
         ...
 
 
@@ -53,42 +58,52 @@ class OnDevice:
     weights: Any = None
     """One float32 a row, or None."""
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Any, ...]:
         """What a training step takes."""
         return (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights)
 
-    @property
+    @cached_property
     def unweighted(self) -> "OnDevice":
         """The same tensors without weights."""
         return replace(self, weights=None)
 
+    @cached_property
+    def signature(self) -> Signature:
+        """Shapes and types of the columns."""
+        return tuple(tf.TensorSpec([None, *column.shape[1:]], column.dtype) for column in self.columns)
+
     def stretches(self, batches: RowIds) -> Iterator[Stretch]:
         """One stretch: all is there."""
-        yield Stretch(self.columns, tf.constant(batches, tf.int32), len(batches))
+        if len(batches):
+            yield Stretch(self.columns, tf.constant(batches, tf.int32), len(batches))
 
-    def batches(self, rows: RowIds, batch_size: int) -> tf.data.Dataset:
+    def batches(self, rows: RowIds, size: int) -> Iterator[tuple[Any, ...]]:
         """Batches gathered on the device."""
-        ids = tf.data.Dataset.from_tensor_slices(rows.astype(np.int32)).batch(batch_size)
-        return ids.map(lambda these: tuple(tf.gather(column, these) for column in self.columns)).prefetch(1)
-
-    def inputs(self, rows: RowIds) -> Any:
-        """x of these rows."""
-        return tf.gather(self.x, rows)
+        for first in range(0, len(rows), size):
+            ids = tf.constant(rows[first : first + size], tf.int32)
+            yield tuple(tf.gather(column, ids) for column in self.columns)
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """A table that stays in its files; at most `budget` bytes of it are on their way at once."""
+    """A table that stays in its files; about `budget` bytes of it are on their way at once."""
 
     table: Table
     weights: Array | None
     budget: int
 
-    @property
+    @cached_property
     def unweighted(self) -> "Streamed":
         """The same files without weights."""
         return replace(self, weights=None)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Shapes and types of the columns."""
+        return tuple(
+            tf.TensorSpec([None, *column.shape[1:]], storable(column[:0]).dtype) for column in self._columns
+        )
 
     def stretches(self, batches: RowIds) -> Iterator[Stretch]:
         """As many batches at once as the budget allows; the next ones are gathered meanwhile."""
@@ -97,8 +112,8 @@ class Streamed:
         size = batches.shape[1]
         steps = min(len(batches), self.steps_at_once(size))
         ids = tf.reshape(tf.range(steps * size), (steps, size))
-        stretches = self._prefetched(batches[i : i + steps] for i in range(0, len(batches), steps))
-        for first, columns in zip(range(0, len(batches), steps), stretches, strict=True):
+        columns_of_stretches = self.batches(batches.reshape(-1), steps * size)
+        for first, columns in zip(range(0, len(batches), steps), columns_of_stretches, strict=True):
             # What the last one lacks is filled up, so that one compiled program serves all.
             missing = steps * size - len(columns[0])
             padded = columns if not missing else tuple(_padded(column, missing) for column in columns)
@@ -106,36 +121,24 @@ class Streamed:
 
     def steps_at_once(self, batch_size: int) -> int:
         """Batches in one stretch."""
-        return max(1, self.budget // PARTS_IN_FLIGHT // (batch_size * self._row_bytes))
+        row_bytes = sum(storable(column[:1]).nbytes for column in self._columns)
+        return max(1, self.budget // PARTS_IN_FLIGHT // (batch_size * row_bytes))
 
-    def batches(self, rows: RowIds, batch_size: int) -> tf.data.Dataset:
+    def batches(self, rows: RowIds, size: int) -> Iterator[tuple[Any, ...]]:
         """Batches gathered from the files, one ahead."""
-        return self._prefetched(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
-
-    def inputs(self, rows: RowIds) -> Any:
-        """x of these rows."""
-        return tf.constant(storable(self.table.x[rows]))
-
-    def _prefetched(self, parts: Iterator[RowIds]) -> tf.data.Dataset:
-        waiting = list(parts)
-        signature = tuple(
-            tf.TensorSpec([None, *column.shape[1:]], storable(column[:0]).dtype) for column in self._columns
+        parts = tf.data.Dataset.from_generator(
+            lambda: (self._gathered(rows[i : i + size]) for i in range(0, len(rows), size)),
+            output_signature=self.signature,
         )
-        return tf.data.Dataset.from_generator(
-            lambda: (self._gathered(rows) for rows in waiting), output_signature=signature
-        ).prefetch(1)
+        yield from parts.prefetch(1)
 
     def _gathered(self, rows: RowIds) -> tuple[Array, ...]:
-        return tuple(storable(column[rows.reshape(-1)]) for column in self._columns)
+        return tuple(storable(column[rows]) for column in self._columns)
 
     @cached_property
     def _columns(self) -> tuple[Array, ...]:
         own = (self.table.x, self.table.y)
         return own if self.weights is None else (*own, self.weights)
-
-    @property
-    def _row_bytes(self) -> int:
-        return sum(storable(column[:1]).nbytes for column in self._columns)
 
 
 def feed(table: Table, weights: Array | None = None, *, budget: int | None = None) -> OnDevice | Streamed:
