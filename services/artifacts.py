@@ -23,6 +23,11 @@ def log_file(root: Path, job: str, attempt: int) -> Path:
     return job_folder(root, job) / f"log-{attempt}.txt"
 
 
+def compiled_programs(root: Path) -> Path:
+    """What trainers compiled, kept for later jobs; may be emptied at any time."""
+    return root / "compiled"
+
+
 def upload_folder(root: Path, upload: str) -> Path:
     """The files of one upload as they came, until they were read."""
     return root / "uploads" / upload

@@ -35,6 +35,12 @@ class Settings(BaseModel):
     slots: int | None = Field(
         default=None, ge=1, le=64, description="Unset: one a GPU, or one where there is none."
     )
+    device_data_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="How much of a dataset may lie on a device at once, in MiB; larger ones are streamed. "
+        "Unset: half of the memory of a GPU's slot; on CPUs no bound, as their data stays in its files.",
+    )
     start_method: str = Field(default="forkserver", pattern="^(forkserver|spawn)$")
     lease_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=10, gt=0)

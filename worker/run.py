@@ -93,6 +93,7 @@ def _order(station: Station, claim: Claim, slot: Slot) -> events.TrainOrder:
         ],
         best=None if claim.best is None else events.BestEpoch(**claim.best),
         is_continued=claim.is_continued,
+        compiled=str(artifacts.compiled_programs(root)),
         device=slot.device,
     )
 

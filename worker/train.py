@@ -32,7 +32,7 @@ class TrainWorker:
     queues = (TRAIN_QUEUE,)
 
     def __init__(self, settings: Settings, store: Store, name: str) -> None:
-        self._slots = make_slots(find_gpus(), settings.slots)
+        self._slots = make_slots(find_gpus(), settings.slots, settings.device_data_mb)
         self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for slot in self._slots:
             self._free.put(slot)

@@ -15,6 +15,28 @@ Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
 
 
+class Watched:
+    """The files of a table as they were when they were opened; a dataset version never changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {path: _identity(path) for path in sorted(folder.glob("*.npy"))}
+
+    def check(self) -> None:
+        """Raises BadData if a file was changed, replaced or removed meanwhile."""
+        for path, identity in self._files.items():
+            if _identity(path) != identity:
+                name = f"{path.parent.name}/{path.name}"
+                raise BadData(f"The file {name} of the dataset was changed while the job read it.")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class Table:
     """Inputs and targets of one stored part, row by row, as stored."""

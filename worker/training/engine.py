@@ -1,5 +1,6 @@
 """The loop over batches: many of them in one device program, or Keras's own fit."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ import tensorflow as tf
 from services.spec import EngineName
 from worker.events import Metrics
 from worker.training.building import set_weights, weights_of
+from worker.training.compiled import CompiledPrograms
 from worker.training.data import RowIds
-from worker.training.feeding import Feed, Signature, Stretch
+from worker.training.feeding import Feed, Signature, Stretch, signature_of
 from worker.training.seeds import seed_generators_of
 
 CHUNK_SECONDS = 0.4
@@ -25,6 +27,8 @@ STEPS_THAT_PAY_FOR_XLA = 100
 pays within 10 to 40 epochs. Their number must not decide: 30 epochs and 30 more would not equal 60."""
 ROWS_TO_EVALUATE = 1024
 """Metrics over all rows depend on the cut into batches in their rounding only; large batches cost less."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,11 @@ def choose_engine(wanted: EngineName, model: Any, steps_an_epoch: int, *, is_gpu
     return Choice("xla", f"{steps}: from {STEPS_THAT_PAY_FOR_XLA} on, compiling pays.")
 
 
-def make_engine(name: str, model: Any, batch_size: int) -> Engine:
-    """The engine of this name."""
-    return KerasEngine(model, batch_size) if name == "keras" else LoopEngine(model, batch_size, name)
+def make_engine(name: str, model: Any, batch_size: int, programs: CompiledPrograms | None = None) -> Engine:
+    """The engine of this name; `programs` are in use by this process."""
+    if name == "keras":
+        return KerasEngine(model, batch_size)
+    return LoopEngine(model, batch_size, name, programs)
 
 
 class LoopEngine:
@@ -90,11 +96,13 @@ class LoopEngine:
     TensorFlow graph in both engines: they come once an epoch, and compiling them would not pay.
     """
 
-    def __init__(self, model: Any, batch_size: int, name: str) -> None:
+    def __init__(
+        self, model: Any, batch_size: int, name: str, programs: CompiledPrograms | None = None
+    ) -> None:
         self.name = name
         self._model = model
         self._batch_size = batch_size
-        self._loop = _Loop(model, is_compiled=name == "xla")
+        self._loop = _Loop(model, programs, is_compiled=name == "xla")
         self._last = _Step(model, model.train_step)
         self._test = _Step(model, model.test_step)
         self._tracing: threading.Thread | None = None
@@ -181,8 +189,9 @@ class _Step:
 class _Loop:
     """Training steps in a loop; remembers how many of them fill a chunk."""
 
-    def __init__(self, model: Any, *, is_compiled: bool) -> None:
+    def __init__(self, model: Any, programs: CompiledPrograms | None, *, is_compiled: bool) -> None:
         self._model = model
+        self._programs = programs
         self._is_compiled = is_compiled
         self._function: Any = None
         self._chunk = 0
@@ -190,18 +199,20 @@ class _Loop:
 
     def trace(self, signature: Signature) -> None:
         """Build the program, if it is not there; the first call compiles it."""
-        if self._function is not None:
-            return
-        began = time.perf_counter()
+        if self._function is None:
+            began = time.perf_counter()
+            self._function = self._traced(signature)
+            self.starting_seconds = time.perf_counter() - began
+
+    def _traced(self, signature: Signature) -> Any:
         ids, index = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
-        self._function = tf.function(
+        function = tf.function(
             self._run,
             input_signature=[signature, ids, index, index],
             autograph=False,
             jit_compile=self._is_compiled,
         )
-        self._function.get_concrete_function()
-        self.starting_seconds = time.perf_counter() - began
+        return function.get_concrete_function()
 
     def over(self, stretch: Stretch) -> Iterator[tuple[int, Metrics]]:
         """Steps done and metrics after each chunk."""
@@ -209,11 +220,22 @@ class _Loop:
         while done < stretch.steps:
             end = min(done + max(self._chunk, 1), stretch.steps)
             began = time.perf_counter()
-            called = self._function(stretch.columns, stretch.batches, tf.constant(done), tf.constant(end))
-            metrics = _floats(called)
+            metrics = _floats(self._called(stretch, done, end))
             self._learn(end - done, time.perf_counter() - began)
             done = end
             yield done, metrics
+
+    def _called(self, stretch: Stretch, first: int, end: int) -> dict[str, Any]:
+        arguments = (stretch.columns, stretch.batches, tf.constant(first), tf.constant(end))
+        try:
+            return self._function(*arguments)
+        except tf.errors.OpError:
+            # Nothing has run before it is compiled; a program that was kept may be damaged.
+            if self._chunk or not self._is_compiled or self._programs is None or not self._programs.forget():
+                raise
+            log.warning("a compiled program could not be used; all that were kept are removed")
+        self._function = self._traced(signature_of(stretch.columns))
+        return self._function(*arguments)
 
     def _learn(self, steps: int, seconds: float) -> None:
         # The first call compiles: its time says nothing about a step.

@@ -22,7 +22,7 @@ from worker.events import (
     TargetScaling,
 )
 from worker.training.building import make_metrics, seed_of
-from worker.training.data import Array, RowIds, Table, cut, open_sealed, open_unsealed, weights_of
+from worker.training.data import Array, RowIds, Table, Watched, cut, open_sealed, open_unsealed, weights_of
 from worker.training.engine import Engine, Part, make_engine
 from worker.training.feeding import Feed, feed
 from worker.training.finishing import load_model
@@ -50,6 +50,7 @@ class Splits:
         self.schema = DatasetSchema.model_validate(dataset.schema_)
         self._folder = Path(dataset.path)
         self._spec = spec
+        self._files = Watched(self._folder / "train")
         self.unsealed = open_unsealed(self._folder, self.schema)
         self.cut = cut(self.unsealed, spec.split, seed_of(spec))
         self._known_scaling = scaling
@@ -68,6 +69,10 @@ class Splits:
         """The unsealed rows, with the dataset's weights times the spec's class weights."""
         by_class = self._spec.fit.class_weights(self.schema.target.class_names or ())
         return self._fed(self.unsealed, weights_of(self.unsealed, by_class))
+
+    def check_files(self) -> None:
+        """Raises BadData if the files of the unsealed rows are no longer those that were opened."""
+        self._files.check()
 
     @property
     def outputs(self) -> Outputs:

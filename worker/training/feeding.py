@@ -1,6 +1,6 @@
 """How rows come to the device: a whole table that stays there, or stretch after stretch of a larger one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,6 +22,9 @@ class Stretch:
     batches: Any
     steps: int
 
+
+LEAST_STEPS = 2
+"""In a stretch: XLA compiles a loop over one batch as no loop, which rounds otherwise."""
 
 Signature = tuple[tf.TensorSpec, ...]
 """The columns of any number of rows."""
@@ -71,7 +74,7 @@ class OnDevice:
     @cached_property
     def signature(self) -> Signature:
         """Shapes and types of the columns."""
-        return tuple(tf.TensorSpec([None, *column.shape[1:]], column.dtype) for column in self.columns)
+        return signature_of(self.columns)
 
     def stretches(self, batches: RowIds) -> Iterator[Stretch]:
         """One stretch: all is there."""
@@ -101,9 +104,7 @@ class Streamed:
     @cached_property
     def signature(self) -> Signature:
         """Shapes and types of the columns."""
-        return tuple(
-            tf.TensorSpec([None, *column.shape[1:]], storable(column[:0]).dtype) for column in self._columns
-        )
+        return signature_of([storable(column[:0]) for column in self._columns])
 
     def stretches(self, batches: RowIds) -> Iterator[Stretch]:
         """As many batches at once as the budget allows; the next ones are gathered meanwhile."""
@@ -122,7 +123,7 @@ class Streamed:
     def steps_at_once(self, batch_size: int) -> int:
         """Batches in one stretch."""
         row_bytes = sum(storable(column[:1]).nbytes for column in self._columns)
-        return max(1, self.budget // PARTS_IN_FLIGHT // (batch_size * row_bytes))
+        return max(LEAST_STEPS, self.budget // PARTS_IN_FLIGHT // (batch_size * row_bytes))
 
     def batches(self, rows: RowIds, size: int) -> Iterator[tuple[Any, ...]]:
         """Batches gathered from the files, one ahead."""
@@ -146,6 +147,11 @@ def feed(table: Table, weights: Array | None = None, *, budget: int | None = Non
     if budget is not None and _bytes_of(table) > budget:
         return Streamed(table, weights, budget)
     return OnDevice(_tensor(table.x), _tensor(table.y), None if weights is None else _tensor(weights))
+
+
+def signature_of(columns: Iterable[Any]) -> Signature:
+    """Shapes and types of columns of any number of rows."""
+    return tuple(tf.TensorSpec([None, *column.shape[1:]], column.dtype) for column in columns)
 
 
 def storable(array: Array) -> Array:

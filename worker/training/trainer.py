@@ -36,6 +36,7 @@ from worker.events import (
 from worker.training import device, finishing, predicting
 from worker.training.building import adapt, build_model, seed_of, set_weights, weights_of
 from worker.training.checkpoints import CheckpointFolder, CheckpointUnusable, Pace, TrainingState, spec_sha256
+from worker.training.compiled import CompiledPrograms
 from worker.training.data import Array, has_only_finite_inputs
 from worker.training.early_stopping import Direction, Stopper, direction_of, is_better
 from worker.training.engine import Choice, Part, Watch, choose_engine, make_engine
@@ -89,6 +90,7 @@ class Training:
         self._spec = TrainSpec.model_validate(order.spec)
         self._seed = seed_of(self._spec)
         self._checkpoints = CheckpointFolder(Path(order.job_dir) / "checkpoints", order.fence)
+        self._programs = None if order.compiled is None else CompiledPrograms(Path(order.compiled))
         self._pace = Pace()
         self._timings = Timings()
         self._timings.seconds["device"] = time.time() - began
@@ -100,6 +102,8 @@ class Training:
 
     def run(self) -> Finished | Stopped:
         """The whole story."""
+        if self._programs is not None and not self._place.is_gpu:
+            self._programs.use()
         self._prepare()
         with self._timings.of("resume"):
             choice = self._resume()
@@ -141,7 +145,7 @@ class Training:
         self._watch_for_the_best()
 
     def _use_engine(self, choice: Choice) -> None:
-        self._engine = make_engine(choice.name, self._model, self._spec.fit.batch_size)
+        self._engine = make_engine(choice.name, self._model, self._spec.fit.batch_size, self._programs)
         self._listener.send(EngineChosen(choice.name, choice.why + self._how_it_is_fed))
 
     @property
@@ -215,6 +219,7 @@ class Training:
         if len(self._cut.validation):
             metrics |= self._validate(epoch)
         seconds = time.perf_counter() - began
+        self._splits.check_files()
         self._judge(epoch, metrics)
         return EpochEnded(
             epoch=epoch,
