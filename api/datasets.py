@@ -9,7 +9,7 @@ from api.contract import Part, contract
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
 from api.uploads import received_form
-from services import answers, datasets, results, uploads
+from services import answers, datasets, removals, results, uploads
 from services.artifacts import upload_folder
 from services.broker import HOUSEKEEPING_QUEUE
 from services.ids import new_id
@@ -81,6 +81,24 @@ def show(name: str) -> answers.Dataset:
         return datasets.describe(session, name)
 
 
+@blueprint.delete("/<name>")
+@contract("Delete an uploaded dataset", {204: None})
+def delete(name: str) -> tuple[str, int]:
+    """204: its versions, their files and its uploads are gone, and the name is free.
+
+    409 while a job that has not ended uses it. Jobs that have ended keep their results.
+    """
+    with parts().store.writes.begin() as session:
+        deleted = removals.delete(session, name, caller().id)
+    return _remove_files(deleted)
+
+
+def _remove_files(deleted: list[str]) -> tuple[str, int]:
+    for sha256 in deleted:
+        removals.remove_files(parts().store, parts().settings.artifact_root, sha256)
+    return "", 204
+
+
 @blueprint.get("/<name>/versions")
 @contract("Versions of a dataset, newest first", {200: answers.VersionList})
 def versions(name: str) -> answers.VersionList:
@@ -95,6 +113,18 @@ def version(name: str, version: str) -> answers.Dataset:
     """As the dataset, for a version given by its first digits."""
     with parts().store.reads.begin() as session:
         return datasets.describe_version(session, name, version)
+
+
+@blueprint.delete("/<name>/versions/<version>")
+@contract("Delete one of a dataset's versions", {204: None})
+def delete_version(name: str, version: str) -> tuple[str, int]:
+    """204; a spec that names no version gets the newest of the others.
+
+    409 as for a dataset, and for its only version.
+    """
+    with parts().store.writes.begin() as session:
+        deleted = removals.delete_version(session, name, version, caller().id)
+    return _remove_files(deleted)
 
 
 @blueprint.get("/<name>/uploads")

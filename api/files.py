@@ -52,7 +52,7 @@ def summary(job_id: str) -> answers.Summary:
     """Layer names, output shapes and parameter counts, from arithmetic."""
     with parts().store.reads.begin() as session:
         job = results.find(session, job_id)
-        known = datasets.find(session, job.dataset_name, job.dataset_version)
+        known = datasets.of_job(session, job)
     return summarize(TrainSpec.model_validate(job.spec), known.schema)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,17 @@ class Reading:
     warnings: Sequence[Mapping[str, Any]] = ()
 
 
+class DataDeleted(Conflict):
+    """A job's data was deleted: its results are there, what needs the data is not to be had."""
+
+    def __init__(self, name: str, version: str) -> None:
+        short = version[:SHORTEST_VERSION]
+        super().__init__(
+            f"This needs the data, and version {short} of dataset {name} was deleted. "
+            "The same file, uploaded again with the same meta, brings it back."
+        )
+
+
 class NotReady(Conflict):
     """An uploaded dataset has no version that a job could use."""
 
@@ -65,7 +76,7 @@ def find(session: Session, name: str, version: str | None = None) -> Known:
     """
     if version is not None:
         return _find_version(session, name, version)
-    dataset = session.get(Dataset, name)
+    dataset = row_of(session, name)
     if dataset is not None and dataset.version is not None:
         return _known(name, session.get_one(DatasetVersion, dataset.version))
     if name in CATALOGUE:
@@ -73,6 +84,31 @@ def find(session: Session, name: str, version: str | None = None) -> Known:
     if dataset is None:
         raise NotFound("dataset", name)
     raise NotReady(name, dataset.state, dataset.problem)
+
+
+def of_job(session: Session, job: Job) -> Known:
+    """The dataset that a job uses, at the job's version, whether it was deleted since or not."""
+    if job.dataset_version is None:
+        return find(session, job.dataset_name)
+    return _known(job.dataset_name, session.get_one(DatasetVersion, job.dataset_version))
+
+
+def hold(session: Session, name: str, version: str) -> None:
+    """Keep a version from being deleted before the transaction ends; raises DataDeleted if it was already."""
+    # The dataset's row first, as whoever deletes it does.
+    there = select(DatasetVersion.sha256).where(
+        DatasetVersion.sha256 == version, DatasetVersion.deleted_at.is_(None)
+    )
+    dataset = select(Dataset.name).where(Dataset.name == name)
+    session.execute(dataset.with_for_update(read=True, key_share=True))
+    if session.scalar(there.with_for_update(read=True, key_share=True)) is None:
+        raise DataDeleted(name, version)
+
+
+def row_of(session: Session, name: str) -> Dataset | None:
+    """The dataset's row; None if there is none, or it was deleted."""
+    row = session.get(Dataset, name)
+    return None if row is None or row.deleted_at is not None else row
 
 
 def _known(name: str, stored: DatasetVersion) -> Known:
@@ -84,7 +120,7 @@ def _known(name: str, stored: DatasetVersion) -> Known:
 def _find_version(session: Session, name: str, version: str) -> Known:
     found = session.scalars(
         select(DatasetVersion)
-        .where(_is_of(name), DatasetVersion.sha256.startswith(version, autoescape=True))
+        .where(is_of(name), DatasetVersion.sha256.startswith(version, autoescape=True))
         .limit(2)
     ).all()
     if len(found) != 1 or len(version) < SHORTEST_VERSION:
@@ -92,19 +128,20 @@ def _find_version(session: Session, name: str, version: str) -> Known:
     return _known(name, found[0])
 
 
-def _is_of(name: str) -> ColumnElement[bool]:
+def is_of(name: str) -> ColumnElement[bool]:
     """Whether a version is one of this dataset, also where it was stored under another name first."""
     uploaded = select(Upload.version).where(Upload.dataset_name == name, Upload.version.is_not(None))
-    return or_(DatasetVersion.name == name, DatasetVersion.sha256.in_(uploaded))
+    is_named = or_(DatasetVersion.name == name, DatasetVersion.sha256.in_(uploaded))
+    return and_(is_named, DatasetVersion.deleted_at.is_(None))
 
 
 def versions(session: Session, name: str) -> list[answers.Version]:
     """All versions of a dataset, newest first; raises NotFound."""
-    if name not in CATALOGUE and session.get(Dataset, name) is None:
+    if name not in CATALOGUE and row_of(session, name) is None:
         raise NotFound("dataset", name)
     found = session.scalars(
         select(DatasetVersion)
-        .where(_is_of(name))
+        .where(is_of(name))
         .order_by(DatasetVersion.created_at.desc(), DatasetVersion.sha256)
     )
     return [
@@ -119,7 +156,8 @@ def versions(session: Session, name: str) -> list[answers.Version]:
 
 def names(session: Session) -> list[str]:
     """All names that are known, sorted."""
-    return sorted({*CATALOGUE, *session.scalars(select(Dataset.name))})
+    there = select(Dataset.name).where(Dataset.deleted_at.is_(None))
+    return sorted({*CATALOGUE, *session.scalars(there)})
 
 
 def usable_names(session: Session) -> list[str]:
@@ -130,7 +168,7 @@ def usable_names(session: Session) -> list[str]:
 
 def describe(session: Session, name: str, *, in_full: bool = True) -> answers.Dataset:
     """A dataset at its newest version, with its statistics if it is told `in_full`; raises NotFound."""
-    row = session.get(Dataset, name)
+    row = row_of(session, name)
     if row is None:
         return _available(name)
     stored = None if row.version is None else session.get_one(DatasetVersion, row.version)
@@ -267,11 +305,18 @@ def touch(session: Session, name: str) -> None:
 
 
 def add_version(session: Session, name: str, sha256: str, schema: DatasetSchema, reading: Reading) -> None:
-    """Store a version's row, unless there is one; one of before statistics were kept gets them."""
-    row = session.get(DatasetVersion, sha256)
+    """Store a version's row, unless there is one; one of before statistics were kept gets them.
+
+    One that was deleted is there again. Until the commit nobody deletes it.
+    """
+    row = session.get(DatasetVersion, sha256, populate_existing=True, with_for_update={"key_share": True})
     if row is None:
         _insert_version(session, name, sha256, schema, reading)
-    elif row.statistics is None and reading.statistics is not None:
+        return
+    if row.deleted_at is not None:
+        row.name, row.deleted_at = name, None
+        row.warnings = {"found": list(reading.warnings)}
+    if row.statistics is None and reading.statistics is not None:
         row.statistics = dict(reading.statistics)
 
 

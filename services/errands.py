@@ -14,6 +14,7 @@ from sqlalchemy import Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from services import datasets
 from services.errors import Conflict, KeyReused, LeaseLost, NotFound
 from services.ids import new_id
 from services.jobs import Request
@@ -128,8 +129,13 @@ def insert_row(
     id_: str | None = None,
     **values: Any,
 ) -> str:
-    """A queued errand; a look at the test split is in the ledger with it. Returns the id."""
+    """A queued errand; a look at the test split is in the ledger with it. Returns the id.
+
+    Raises DataDeleted where it is about a split whose data was deleted.
+    """
     id_ = id_ or new_id()
+    if values["split"] is not None and job.dataset_version is not None:
+        datasets.hold(session, job.dataset_name, job.dataset_version)
     if key is not None:
         values |= {"idempotency_key": key.key, "request_sha256": key.sha256}
     session.execute(
@@ -154,9 +160,9 @@ def look(session: Session, table: Table, id_: str, why: str) -> None:
     errand = session.execute(select(table.job_id, table.owner_id).where(table.id == id_)).one()
     job = session.get_one(Job, errand.job_id)
     # The version's row is locked, so that two looks at once do not count the same looks before them.
-    session.execute(
-        select(DatasetVersion.sha256).where(DatasetVersion.sha256 == job.dataset_version).with_for_update()
-    )
+    version = select(DatasetVersion.sha256).where(DatasetVersion.sha256 == job.dataset_version)
+    # A weaker lock than FOR UPDATE: others who hold the version may look next, and would wait for each other.
+    session.execute(version.with_for_update(key_share=True))
     before = session.scalar(
         select(func.count()).select_from(Look).where(Look.dataset_version == job.dataset_version)
     )

@@ -72,7 +72,7 @@ def submit(
     request: Request | None,
     origin: Origin | None = None,
 ) -> Accepted:
-    """Store a checked, resolved spec as a queued job.
+    """Store a checked, resolved spec as a queued job; raises DataDeleted if its data went meanwhile.
 
     Of parallel submits with one key exactly one makes a job, and all get that job.
     """
@@ -106,6 +106,8 @@ def _insert(
 ) -> str:
     # The dataset may have become ready since the spec was checked.
     version = known.version or datasets.want(session, known.name)
+    if version is not None:
+        datasets.hold(session, known.name, version)
     document = spec.model_dump(mode="json")
     job_id = new_id() if origin is None else origin.job_id
     inherited = 0 if origin is None else origin.epochs

@@ -25,7 +25,6 @@ from services.intake import assign, examine
 from services.jobs import Accepted, Origin, Request
 from services.models import Checkpoint, DatasetVersion, Epoch, Job
 from services.problems import Problem, SpecInvalid
-from services.schema import DatasetSchema
 from services.spec import MAX_EPOCHS, EarlyStopping, TrainSpec
 from services.states import JobState, Reason, Relation
 
@@ -184,8 +183,9 @@ def _same_data(session: Session, parent: Job, spec: TrainSpec) -> datasets.Known
     if parent.dataset_version is None:
         return datasets.find(session, spec.dataset_name, spec.dataset_version)
     version = session.get_one(DatasetVersion, parent.dataset_version)
-    schema = DatasetSchema.model_validate(version.schema)
-    return datasets.Known(parent.dataset_name, schema, version.sha256)
+    if version.deleted_at is not None:
+        raise datasets.DataDeleted(parent.dataset_name, version.sha256)
+    return datasets.of_job(session, parent)
 
 
 def hand_down(root: Path, child: Child) -> None:

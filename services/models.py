@@ -106,10 +106,12 @@ class Dataset(Base):
     """Sources asked last, in order, under `asked`: the name of each, and why it failed if it did."""
     updated_at: Mapped[Millis]
     """When the state last changed, or the child that reads it last gave a sign of life."""
+    deleted_at: Mapped[Millis | None]
+    """When its owner deleted it; the row stays for the jobs that name it, and the name is free."""
 
 
 class DatasetVersion(Base):
-    """One content of a dataset; never changes."""
+    """One content of a dataset; never changes, but may be deleted and come again."""
 
     __tablename__ = "dataset_versions"
 
@@ -125,6 +127,8 @@ class DatasetVersion(Base):
     """What a person should know of it: services.answers.DataProblem under `found`."""
     created_at: Mapped[Millis]
     """When it was stored."""
+    deleted_at: Mapped[Millis | None]
+    """When the last dataset that had it lost it: its files are gone, its schema stays for jobs."""
 
 
 class Upload(Base):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from services import answers
 from services.catalogue import CATALOGUE
-from services.datasets import READER_LEASE_MS, Reading, add_version
+from services.datasets import READER_LEASE_MS, Reading, add_version, row_of
 from services.errors import Conflict, KeyReused, NotFound
 from services.meta import UploadMeta
 from services.models import Dataset, Upload
@@ -123,12 +123,15 @@ def _own(session: Session, meta: UploadMeta, owner_id: str) -> None:
     if row is None and _add(session, meta, owner_id):
         return
     row = row or _locked(session, meta.name)
+    if row is not None and row.deleted_at is not None:
+        row.deleted_at, row.owner_id, row.description = None, owner_id, meta.description
+        row.state = DatasetState.PROCESSING
     if row is None or row.owner_id != owner_id:
         raise Conflict(f"A dataset {meta.name} was uploaded by somebody else. Choose another name.")
     if row.state is DatasetState.REJECTED:
         row.state = DatasetState.PROCESSING
         row.problem = row.problems = None
-        session.flush()
+    session.flush()
 
 
 def _locked(session: Session, name: str) -> Dataset | None:
@@ -275,7 +278,7 @@ def show(session: Session, name: str, upload_id: str) -> answers.Upload:
 
 def every(session: Session, name: str) -> list[answers.Upload]:
     """All uploads of a dataset, newest first; raises NotFound."""
-    if name not in CATALOGUE and session.get(Dataset, name) is None:
+    if name not in CATALOGUE and row_of(session, name) is None:
         raise NotFound("dataset", name)
     rows = session.scalars(select(Upload).where(Upload.dataset_name == name).order_by(Upload.id.desc()))
     return [_answer(row) for row in rows]

@@ -346,6 +346,8 @@ class Service:
                 return 200, {"data": [VERSION]}, {}
             case ["GET", "fashion_mnist"]:
                 return 200, DATASET, {}
+            case ["DELETE", _] | ["DELETE", _, "versions", _]:
+                return 204, None, {}
             case ["GET", _, "ledger"]:
                 return 200, {"data": [LOOK]}, {}
         return problem(404, "No such route.")

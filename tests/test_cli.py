@@ -287,6 +287,7 @@ def test_an_invalid_spec_is_a_usage_error_with_all_problems(trainshed: Any, tmp_
         ["datasets", "add", "spec.yaml", "--meta", "none.yaml"],
         ["show", "ffff"],
         ["delete", "last"],
+        ["datasets", "delete", "houses"],
         ["no-such-command"],
     ],
 )
@@ -376,6 +377,11 @@ def test_every_command_speaks_json_before_or_after_its_name(
         (["retry", "last"], [f"Job {make_id(2)} is queued."]),
         (["clone", "last"], [f"Job {make_id(2)} is queued."]),
         (["update", "last", "--priority", "-5"], ["Changed"]),
+        (["datasets", "delete", "houses", "--yes"], ["Deleted dataset houses."]),
+        (
+            ["datasets", "delete", "houses", "--version", "abababab", "--yes"],
+            ["Deleted dataset houses@abababab."],
+        ),
         (["datasets", "versions", "fashion_mnist"], ["abababab", "60,000 train, 10,000 test"]),
     ],
     ids=" ".join,

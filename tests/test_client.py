@@ -560,6 +560,15 @@ def test_a_deletion_says_what_goes(client: Any, service: Service) -> None:
     assert service.jobs == []
 
 
+def test_a_dataset_or_one_of_its_versions_is_deleted(client: Any, service: Service) -> None:
+    client.datasets.delete("houses")
+    client.datasets.delete("houses", version="abababab")
+    assert [(one.method, one.path) for one in service.requests] == [
+        ("DELETE", "/v1/datasets/houses"),
+        ("DELETE", "/v1/datasets/houses/versions/abababab"),
+    ]
+
+
 # Results
 
 

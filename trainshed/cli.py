@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=True,
 )
-datasets_app = typer.Typer(help="List datasets; add, show and look into one.")
+datasets_app = typer.Typer(help="List datasets; add, show, look into and delete one.")
 
 
 def _print_version(is_asked: bool) -> None:
@@ -71,7 +71,7 @@ app.command()(service.up)
 app.command()(service.demo)
 
 datasets_app.callback(invoke_without_command=True)(datasets.listed)
-for about in (datasets.add, datasets.show, datasets.versions, datasets.ledger):
+for about in (datasets.add, datasets.show, datasets.versions, datasets.ledger, datasets.delete):
     datasets_app.command()(about)
 
 

@@ -12,7 +12,7 @@ from worker.evaluate import Desk, evaluate_next
 from worker.exporter import Exporter
 from worker.loops import Loop
 from worker.predict import Predictor, sweep
-from worker.reading import read_next, read_next_upload, remove_leftovers
+from worker.reading import read_next, read_next_upload, remove_deleted, remove_leftovers
 from worker.reconciler import Reconciler
 from worker.tasks import answer_housekeeping_doorbell, answer_prediction_doorbell, make_ring
 from worker.trainers import Trainers
@@ -70,6 +70,7 @@ class HousekeepingWorker:
             Loop("datasets", lambda: read_next(store, settings.artifact_root, ring), LOOK_SECONDS),
             Loop("uploads", lambda: read_next_upload(store, settings.artifact_root), LOOK_SECONDS),
             Loop("leftovers", lambda: remove_leftovers(store, settings.artifact_root), CLEAN_SECONDS),
+            Loop("deleted datasets", lambda: remove_deleted(store, settings.artifact_root), CLEAN_SECONDS),
             Loop("prediction files", lambda: sweep(store, settings.artifact_root), CLEAN_SECONDS),
             Loop("evaluations", lambda: evaluate_next(desk), LOOK_SECONDS),
             Loop("reconciler", lambda: self._leads and reconciler.step(), settings.reconcile_seconds),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from services import datasets, uploads
+from services import datasets, removals, uploads
 from services.answers import DataProblem
-from services.artifacts import upload_folder
+from services.artifacts import dataset_folder, upload_folder
 from services.datasets import Reading
 from services.store import Store
 from services.uploads import UploadClaim
@@ -62,7 +62,7 @@ def read_next_upload(store: Store, root: Path) -> bool:
     with _signs_of_life(store, lambda session: uploads.touch(session, claim)):
         outcome = _read(root, folder, claim)
     with store.writes.begin() as session:
-        is_final = _store(session, claim, outcome)
+        is_final = _store(session, root, claim, outcome)
     if is_final:
         shutil.rmtree(folder, ignore_errors=True)
     return True
@@ -74,6 +74,15 @@ def remove_leftovers(store: Store, root: Path) -> bool:
         if _is_old(folder) and not _is_waiting(store, folder.name):
             log.info("upload %s: removed, it was never complete", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
+    return False
+
+
+def remove_deleted(store: Store, root: Path) -> bool:
+    """Remove files of deleted datasets where the API was ended before it could. Always False."""
+    with store.reads.begin() as session:
+        found = removals.with_files(session, root)
+    for sha256 in found:
+        removals.remove_files(store, root, sha256)
     return False
 
 
@@ -101,13 +110,11 @@ def _read(root: Path, folder: Path, claim: UploadClaim) -> Accepted | Refused | 
     return read_files(root, folder, claim.meta, claim.names)
 
 
-def _store(session: Session, claim: UploadClaim, outcome: Accepted | Refused | Died) -> bool:
+def _store(session: Session, root: Path, claim: UploadClaim, outcome: Accepted | Refused | Died) -> bool:
     """Whether that was the last word about the upload."""
     match outcome:
-        case Accepted(sha256=sha256, schema=schema):
-            reading = Reading(outcome.statistics, outcome.warnings)
-            log.info("upload %s: ready as %s", claim.upload_id, sha256)
-            return uploads.accept(session, claim, sha256, schema, reading)
+        case Accepted():
+            return _accept(session, root, claim, outcome)
         case Refused(problems=problems):
             log.info("upload %s: rejected, %d problems", claim.upload_id, len(problems))
             return uploads.reject(session, claim, problems, outcome.warnings)
@@ -122,6 +129,19 @@ def _store(session: Session, claim: UploadClaim, outcome: Accepted | Refused | D
         expected="a smaller file, or another format",
     )
     return uploads.reject(session, claim, [problem.model_dump(mode="json")])
+
+
+def _accept(session: Session, root: Path, claim: UploadClaim, read: Accepted) -> bool:
+    reading = Reading(read.statistics, read.warnings)
+    with session.begin_nested() as storing:
+        is_stored = uploads.accept(session, claim, read.sha256, read.schema, reading)
+        # The version's row is locked by now. The same content may have been deleted since it was read.
+        if dataset_folder(root, read.sha256).is_dir():
+            log.info("upload %s: ready as %s", claim.upload_id, read.sha256)
+            return is_stored
+        storing.rollback()
+    uploads.give_back(session, claim)
+    return False
 
 
 @contextmanager

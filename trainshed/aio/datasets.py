@@ -82,6 +82,15 @@ class AsyncDatasets:
         """All looks at a dataset's test split, oldest first."""
         return cast(list[Look], (await self._transport.get(f"{ALL}/{name}/ledger"))["data"])
 
+    async def delete(self, name: str, *, version: str | None = None) -> None:
+        """Deletes an uploaded dataset with all its versions, or one of several, and the files.
+
+        Jobs that have ended keep their results. Raises NotFound, and Conflict while jobs use it, for somebody
+        else's and for one that comes with the service.
+        """
+        path = f"{ALL}/{name}" + (f"/versions/{version}" if version else "")
+        await self._transport.send("DELETE", path)
+
     async def _send(self, said: Mapping[str, Any], opened: Payload, targets: str | Path | None) -> Upload:
         body = {"meta": json.dumps(said)}
         files = {"file": (opened.filename, opened.file)}

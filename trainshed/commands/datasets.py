@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,33 @@ def versions(context: typer.Context, name: str, output: Output = None) -> None:
     from trainshed import tables
 
     session.print(tables.versions(found))
+
+
+def delete(
+    context: typer.Context,
+    name: str,
+    version: Annotated[
+        str | None, typer.Option(help="Only this version, named by eight or more of its first digits.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = None,
+) -> None:
+    """Delete a dataset that you uploaded.
+
+    Jobs that used it and have ended keep their results.
+    """
+    session = session_of(context, output)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("say --yes: there is nobody to ask", param_hint="--yes")
+        what = f"version {version} of dataset {name}" if version else f"dataset {name} with all its versions"
+        typer.confirm(f"Delete {what}?", abort=True)
+    session.client.datasets.delete(name, version=version)
+    deleted = f"{name}@{version}" if version else name
+    if session.is_json:
+        session.print_json({"deleted": deleted})
+    else:
+        typer.echo(f"Deleted dataset {deleted}.")
 
 
 def add(
