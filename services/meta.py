@@ -18,6 +18,7 @@ from services.checking import as_sent
 from services.problems import Problem, SpecInvalid, pointer_to
 from services.schema import Task
 from services.spec import MAX_ROWS, MAX_SEED
+from services.spelling import composed
 from services.vocabulary import Number, Part, Whole
 from services.wording import nearest, problems_of
 
@@ -47,7 +48,7 @@ def _readable(text: str) -> str:
             "this text is empty, begins or ends with a blank, or cannot be printed",
             {"expected": "a name as it stands in the file, without blanks around it"},
         )
-    return text
+    return composed(text)
 
 
 def _several(value: object) -> object:
@@ -76,6 +77,7 @@ SomeColumnNames = Annotated[ColumnNames, Field(min_length=1)]
 ClassNames = Annotated[
     tuple[ColumnName, ...], Field(min_length=2, max_length=MOST_CLASSES), AfterValidator(_each_once)
 ]
+MissingText = Annotated[str, Field(max_length=64), AfterValidator(composed)]
 
 
 class SealedFraction(Part):
@@ -137,7 +139,9 @@ def _filling(value: object) -> object:
                     "what stands in for a missing value is a strategy, a number or a text",
                     {"at": [column], "expected": f"one of {', '.join(STRATEGIES)}, a number, or a text"},
                 )
-        return {column: rule if isinstance(rule, str) else float(rule) for column, rule in value.items()}
+        return {
+            column: composed(rule) if isinstance(rule, str) else float(rule) for column, rule in value.items()
+        }
     if value is not None and value not in STRATEGIES:
         close = nearest(value, STRATEGIES) if isinstance(value, str) else None
         hint = f" (did you mean `{close}`?)" if close else ""
@@ -197,8 +201,8 @@ class UploadMeta(Part):
         description="What stands in for missing inputs: mean, median or most_frequent of the training rows, "
         "or an object with one of these, a number or a text for each column; null: they are refused.",
     )
-    missing_values: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=100)] = (
-        Field(default=USUAL_MISSING, description="Texts that mean that a value is missing.")
+    missing_values: Annotated[tuple[MissingText, ...], Field(max_length=100)] = Field(
+        default=USUAL_MISSING, description="Texts that mean that a value is missing."
     )
     csv: CsvOptions = Field(default=CsvOptions(), description="How a CSV file is written.")
     description: Annotated[str, Field(max_length=500)] = Field(

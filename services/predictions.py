@@ -29,6 +29,7 @@ from services.results import moment
 from services.rows import split_rows
 from services.schema import DatasetSchema
 from services.spec import TrainSpec
+from services.spelling import composed
 from services.states import EvaluationState, Split
 from services.store import EncodedJson, encode_json
 from services.wording import nearest
@@ -45,12 +46,15 @@ MOST_PROBLEMS = 100
 
 def _one_or_by_label(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
-        return handler(value)
+        checked = handler(value)
     except ValidationError as error:
         # One sentence instead of one for each kind that it could have been.
         raise ValueError(
             "a threshold is a number from 0 to 1, or an object with one for each label"
         ) from error
+    if isinstance(checked, dict):
+        return {composed(label): threshold for label, threshold in checked.items()}
+    return checked
 
 
 Threshold = Annotated[float, Field(strict=True, ge=0, le=1)]

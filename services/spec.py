@@ -11,6 +11,7 @@ from services.layers import RESERVED_LAYER_NAMES, AnyLayer
 from services.losses import AnyLoss
 from services.metrics import AnyMetric
 from services.optimizers import AnyOptimizer, RMSprop
+from services.spelling import composed
 from services.states import Split
 from services.vocabulary import Flag, NotNegative, Number, Part, Whole, snake_case
 
@@ -252,8 +253,8 @@ class FitSpec(Part):
 
 def class_id(key: str, class_names: Sequence[str]) -> int:
     """The id of the class that `key` means: a name first, then an id. Raises KeyError if there is none."""
-    if key in class_names:
-        return class_names.index(key)
+    if (name := composed(key)) in class_names:
+        return class_names.index(name)
     if key.isdecimal() and key.isascii() and len(key) < 10 and int(key) < len(class_names):
         return int(key)
     raise KeyError(key)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from services.answers import DataProblem
 from services.schema import Column, DatasetSchema
+from services.spelling import composed
 from services.wording import nearest, shown
 from worker.tables.columns import NO_TEXT, Numbers, Texts, Values, cast, inputs_of, width_of
 
@@ -168,6 +169,7 @@ def _by_name(
     line: int,
     problems: list[DataProblem],
 ) -> list[object]:
+    row = {composed(name) if isinstance(name, str) else name: value for name, value in row.items()}
     names = [column.name for column in columns]
     known = {*names, *schema.target.names}
     for name in row:
@@ -243,7 +245,8 @@ def _spellings(value: object) -> list[str]:
         return [str(value).lower(), str(value), str(value).upper()]
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return [str(int(value)), str(value)]
-    return [str(value), str(value).strip()]
+    text = composed(str(value))
+    return [text, text.strip()]
 
 
 def _wanted(column: Column) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from services.spelling import composed
 from services.wording import nearest
 from worker.sources.idx import NotIdx, parse_idx
 from worker.tables.findings import FileRefused, Findings
@@ -65,7 +66,7 @@ def _members(
         raise findings.refuse("too_many_arrays", message, expected=f"at most {MOST_ARRAYS}: {EXPECTED}")
     wanted = {"x": NAMES["x"]} if only_x else dict(NAMES)
     if weight is not None:
-        wanted["weight"] = (weight,)
+        wanted["weight"] = tuple(name for name in names if composed(name) == weight)
     found: dict[str, str] = {}
     for key, spellings in wanted.items():
         there = [name for name in spellings if name in names]

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from services.spelling import composed
 from worker.tables.columns import NO_TEXT, NUMBER, Numbers, Texts
 from worker.tables.findings import Findings, check_name
 
@@ -62,7 +63,7 @@ class NumberCells:
         return np.array([self._number(text, line) for text, line in zip(texts, lines, strict=True)])
 
     def _number(self, raw: str, line: int) -> float:
-        text = raw.strip()
+        text = composed(raw.strip())
         if text in self._missing:
             return math.nan
         plain = text
@@ -101,7 +102,7 @@ class _Codes(dict[str, int]):
         self.texts: dict[str, int] = {}
 
     def __missing__(self, raw: str) -> int:
-        text = raw.strip()
+        text = composed(raw.strip())
         if text in self._missing:
             code = NO_TEXT
         elif len(self.texts) > MOST_TEXTS:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.schema import Column
+from services.spelling import composed
 
 NO_TEXT: Final = -1
 """The code of a missing text."""
@@ -133,4 +134,4 @@ def text_of(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value).strip()
+    return composed(str(value).strip())

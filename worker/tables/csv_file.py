@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from services.meta import CsvOptions
+from services.spelling import composed
 from worker.tables.cells import NumberCells, TextCells
 from worker.tables.columns import NUMBER
 from worker.tables.findings import NUL, Findings, check_name, refuse_text
@@ -159,7 +160,7 @@ def _header(reader: "Iterator[list[str]]", findings: Findings) -> list[str]:
     header = next((row for row in reader if any(cell.strip() for cell in row)), None)
     if header is None:
         raise findings.refuse("empty_file", "The file holds no line with text.", expected="a header line")
-    names = [name.strip() for name in header]
+    names = [composed(name.strip()) for name in header]
     if len(names) > MOST_COLUMNS:
         message = f"The file has {len(names):,} columns."
         raise findings.refuse("too_many_columns", message, expected=f"at most {MOST_COLUMNS:,}")

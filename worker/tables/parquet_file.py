@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from services.spelling import composed
 from worker.tables.cells import MOST_TEXTS, texts_of
 from worker.tables.columns import NO_TEXT, NUMBER, Numbers, Values, text_of
 from worker.tables.csv_file import check_names
@@ -32,9 +33,12 @@ def read_parquet(path: Path, choose: Choose, missing: Sequence[str], findings: F
 
 
 def _read(file: Any, choose: Choose, missing: frozenset[str], findings: Findings) -> Table:
-    names = list(file.schema_arrow.names)
+    written = list(file.schema_arrow.names)
+    names = [composed(name) for name in written]
     check_names(names, findings)
     kinds = choose(names)
+    spelled = dict(zip(names, written, strict=True))
+    places = {name: spelled[name] for name in kinds}
     rows = file.metadata.num_rows
     if rows == 0:
         raise findings.refuse("no_rows", "The file has columns and no rows.", expected="rows of data")
@@ -43,13 +47,13 @@ def _read(file: Any, choose: Choose, missing: frozenset[str], findings: Findings
         wanted = f"at most {MOST_VALUES:,} values; fewer columns in `features`"
         raise findings.refuse("too_large", message, received=rows, expected=wanted)
     columns = {
-        name: _Column(name, kind, file.schema_arrow.field(name).type, missing, findings)
+        name: _Column(name, kind, file.schema_arrow.field(places[name]).type, missing, findings)
         for name, kind in kinds.items()
     }
     findings.check()
-    for batch in file.iter_batches(BATCH_ROWS, columns=list(kinds), use_threads=False):
+    for batch in file.iter_batches(BATCH_ROWS, columns=list(places.values()), use_threads=False):
         for name, column in columns.items():
-            column.add(batch.column(batch.schema.names.index(name)))
+            column.add(batch.column(batch.schema.names.index(places[name])))
     return Table({name: column.column() for name, column in columns.items()}, np.arange(1, rows + 1))
 
 
