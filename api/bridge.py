@@ -137,7 +137,12 @@ class _Exchange:
         self._head = {
             "type": "http.response.start",
             "status": int(status.split(" ", 1)[0]),
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in headers
+                # The server dates every answer; Flask those that a client may keep.
+                if name.lower() != "date"
+            ],
         }
 
     async def _pass_on(self, piece: bytes, *, has_more: bool) -> None:

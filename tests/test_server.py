@@ -73,6 +73,14 @@ def test_a_chunked_body_arrives_whole(serve: Callable[..., httpx.Client]) -> Non
     assert answer.text == hashlib.sha256(b"".join(pieces(80))).hexdigest()
 
 
+def test_every_answer_is_dated_once(serve: Callable[..., httpx.Client], tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"weights")
+    client = serve(lambda: send_file(file, "application/octet-stream"))
+    for path in ("/probe", "/v1/jobs", "/v1/nowhere"):
+        assert len(client.get(path).headers.get_list("Date")) == 1, path
+
+
 def test_a_chunked_body_is_a_spec_like_any_other(serve: Callable[..., httpx.Client]) -> None:
     client = serve(digest_of_the_body)
     answer = client.post(
