@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from pydantic import Field
 
 from api.contract import LARGEST_BODY, Body, Query, contract, json_response
+from api.pages import PageCursor
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
 from services import answers, jobs, results
@@ -50,7 +51,7 @@ class JobQuery(Query):
     parent: str | None = Field(default=None, description="Id of the job that they were made from.")
     relation: Relation | None = Field(default=None, description="How they were made from their parents.")
     limit: int = Field(default=20, ge=1, le=200)
-    after: str | None = Field(default=None, description="`next_after` of the page before.")
+    after: PageCursor | None = Field(default=None, description="`next_after` of the page before.")
 
 
 @blueprint.post("")

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from api.contract import LARGEST_BODY, Part, Query, contract, validated
 from api.multipart import read_form
+from api.pages import PageCursor
 from api.parts import caller, parts
 from api.repeats import KEY_HEADER, request_key
 from services import answers, artifacts, predictions
@@ -36,7 +37,7 @@ class PageQuery(Query):
     """Which page of the list."""
 
     limit: int = Field(default=100, ge=1, le=200)
-    after: str | None = Field(default=None, description="`next_after` of the page before.")
+    after: PageCursor | None = Field(default=None, description="`next_after` of the page before.")
 
 
 @blueprint.post("")

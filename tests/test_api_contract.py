@@ -98,6 +98,13 @@ def test_an_unknown_query_parameter_is_refused_with_those_there_are(http: httpx.
     assert "state" in item["expected"]
 
 
+@pytest.mark.parametrize("path", ["jobs", "jobs/some/predictions", "jobs/some/events"])
+@pytest.mark.parametrize("after", ["yesterday", "", "'", "0190A3F0-0000-7000-8000-000000000001", "-1"])
+def test_a_page_begins_at_a_cursor_or_not_at_all(http: httpx.Client, path: str, after: str) -> None:
+    (item,) = assert_problem(http.get(f"/v1/{path}", params={"after": after}), 422)["errors"]
+    assert (item["pointer"], item["received"]) == ("?after", after)
+
+
 def test_every_answer_says_what_it_is_and_is_not_to_be_guessed(http: httpx.Client, store: Store) -> None:
     with store.writes.begin() as session:
         job_id = make_job(session)
