@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -37,11 +37,14 @@ from tests.stub import (
     serving,
     write_spec,
 )
+from tests.uploading import problems_of
 from trainshed import answers as typed
 from trainshed.cli import app
 from trainshed.client import Client
+from trainshed.commands.meta import hint_for_data
+from trainshed.commands.session import report
 from trainshed.demo import show_job
-from trainshed.errors import KeyUnknown, ServerUnknown
+from trainshed.errors import KeyUnknown, ServerUnknown, problem_error
 from trainshed.follow import follow
 from trainshed.ports import free_port
 from trainshed.settings import Settings, find
@@ -436,6 +439,54 @@ def test_a_description_that_cannot_be_read_is_told_in_a_sentence(
     result = trainshed("datasets", "add", "houses.csv", "--meta", name)
     assert result.code == 2
     assert f"{name} cannot be read: " in result.err
+
+
+def problem_with(expected: str) -> dict[str, Any]:
+    return REJECTED | {"problems": [ROWS_WRONG | {"expected": expected}]}
+
+
+@pytest.mark.parametrize(
+    ("expected", "hint"),
+    [
+        (
+            'a value in each row, or missing: {"Med Inc": "median"} in `meta`',
+            "--set 'missing.Med Inc=median'",
+        ),
+        (
+            'a value in each row, or missing: {"a.b": "median"} in `meta`',
+            """--set 'missing={"a.b": "median"}'""",
+        ),
+        ('a decimal point, or csv: {"decimal": ","} in `meta`', "--set csv.decimal=,"),
+        ("a number, or add the text to `missing_values`", "--set KEY=VALUE"),
+        ("a number", None),
+    ],
+)
+def test_what_meta_would_mend_is_said_as_an_option(
+    trainshed: Any, service: Service, tmp_path: Path, expected: str, hint: str | None
+) -> None:
+    (tmp_path / "houses.csv").write_text("rooms,price\n3,1.5\n")
+    call = ["datasets", "add", "houses.csv", "--name", "houses", "--task", "regression", "--target", "price"]
+    service.uploads = [UPLOAD, problem_with(expected)]
+    told = trainshed(*call).err
+    assert hint in told if hint else "--set" not in told
+    service.uploads = [UPLOAD, problem_with(expected)]
+    assert "--set" not in trainshed(*call, "-o", "json").err
+
+
+def test_what_the_server_proposes_for_meta_is_understood(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, "age;rent\n30;1,5\n", categorical=None, csv={"decimal": "."})
+    found += problems_of(tmp_path, "age;rent\n30;1\n;700\n31;2\n", categorical=None)
+    told = hint_for_data([cast(typed.DataProblem, one.model_dump()) for one in found])
+    assert told == "On the command line: --set csv.decimal=, --set missing.age=median"
+
+
+def test_a_meta_that_is_refused_is_followed_by_how_to_set_its_keys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = {**PROBLEM, "errors": [{**PROBLEM["errors"][0], "pointer": "/meta/test/last"}]}
+    for document, is_hinted in ((refused, True), (PROBLEM, False)):
+        report(problem_error(cast(typed.ProblemAnswer, document)), is_json=False)
+        assert ("--set KEY=VALUE" in capsys.readouterr().err) == is_hinted
 
 
 def test_the_problems_of_rejected_data_are_a_table_and_the_exit_code_is_1(

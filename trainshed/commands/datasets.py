@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainshed.commands.meta import hint_for_data
 from trainshed.commands.session import FAILED, Output, Session, overrides, session_of
 from trainshed.errors import DataRejected, FileUnreadable, NoSuchFile
 
@@ -155,6 +156,8 @@ def _print_upload(session: Session, upload: "Upload") -> None:
         from trainshed import tables
 
         session.print(tables.upload(upload))
+        if hint := hint_for_data([*upload["problems"], *upload["warnings"]]):
+            typer.echo(hint, err=True)
         session.hint(f"trainshed datasets show {upload['dataset']}")
     if upload["state"] == "rejected":
         raise typer.Exit(FAILED)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainshed.commands.meta import hint_for_request
 from trainshed.errors import (
     DataRejected,
     KeyUnknown,
@@ -122,6 +123,8 @@ def session_of(context: typer.Context, output: Format | None) -> Session:
 def report(error: TrainshedError, is_json: bool) -> None:
     """An error on standard error: a sentence, or with -o json the server's own document."""
     typer.echo(json.dumps(_document(error), ensure_ascii=False) if is_json else str(error), err=True)
+    if isinstance(error, ProblemError) and not is_json and (hint := hint_for_request(error.problems)):
+        typer.echo(hint, err=True)
 
 
 def exit_code(error: TrainshedError) -> int:
