@@ -44,6 +44,7 @@ class ChangeQuery(Query):
                 epoch=answers.EpochPoint,
                 progress=answers.ProgressNow,
                 done=answers.Done,
+                deleted=answers.JobDeleted,
             ),
         )
     },
@@ -53,8 +54,9 @@ class ChangeQuery(Query):
 def of_job(job_id: str, query: EventQuery) -> Response:
     """A page of events as JSON. As a stream: all events and epochs from the start on, then each as it comes.
 
-    The stream ends after `done`. A `state` event whose data has `from_epoch`, or `epoch` where its kind is
-    `resumed`, says that epochs from there on are trained and told again: keep points by their epoch's number.
+    The stream ends after `done`, or after `deleted` if somebody deletes the job. A `state` event whose data
+    has `from_epoch`, or `epoch` where its kind is `resumed`, says that epochs from there on are trained and
+    told again: keep points by their epoch's number.
     """
     wanted = request.accept_mimetypes.best_match(["application/json", STREAM])
     with parts().store.reads.begin() as session:
@@ -68,12 +70,12 @@ def of_job(job_id: str, query: EventQuery) -> Response:
 @blueprint.get("/events")
 @contract(
     "Changes of all jobs, live",
-    {200: EventStream(job=answers.JobSummary)},
+    {200: EventStream(job=answers.JobSummary, deleted=answers.JobDeleted)},
     query=ChangeQuery,
     headers={"Last-Event-ID": LAST_ID},
 )
 def of_all(query: ChangeQuery) -> Response:
-    """Each job that changes, within a second. A job may be told twice: keep the newest by its id.
+    """Each job that changes or is deleted, within a second. One may be told twice: keep the newest by its id.
 
     It begins with the changes of the last seconds; load the list of jobs after the stream is open.
     """

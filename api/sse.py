@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from services import feed
-from services.answers import EpochPoint, JobSummary
+from services.answers import EpochPoint
 from services.feed import Cursor, Item
 
 # A browser comes back so soon after the connection broke.
@@ -52,8 +53,18 @@ def tell(session: Session, job_id: str, cursor: Cursor) -> Told:
 
 
 def tell_jobs(session: Session, job_ids: Sequence[str]) -> list[Summary]:
-    """Jobs of the list, in the order of their last change."""
-    return [Summary(job.id, _block("job", job, _job_id(job))) for job in feed.summaries(session, job_ids)]
+    """Jobs of the list, and those that are no more, in the order of their last change."""
+    told: list[tuple[datetime, str, BaseModel, str]] = [
+        *((job.changed_at, "job", job, job.id) for job in feed.summaries(session, job_ids)),
+        *((job.deleted_at, "deleted", job, job.id) for job in feed.deleted(session, job_ids)),
+    ]
+    told.sort(key=lambda one: one[0])
+    return [Summary(id_, _block(event, job, _time(at))) for at, event, job, id_ in told]
+
+
+def tell_deleted(session: Session, job_id: str) -> str:
+    """The last word about a job that is no more."""
+    return "".join(_block("deleted", job) for job in feed.deleted(session, [job_id]))
 
 
 def mark(id_: int) -> str:
@@ -70,8 +81,8 @@ def _cursor_id(cursor: Cursor) -> str:
     return f"{cursor.epochs}-{cursor.seq}"
 
 
-def _job_id(job: JobSummary) -> str:
-    return str(round(job.changed_at.timestamp() * 1000))
+def _time(moment: datetime) -> str:
+    return str(round(moment.timestamp() * 1000))
 
 
 def _block(event: str, data: BaseModel, id_: str | None = None) -> str:

@@ -105,7 +105,7 @@ class _JobStream(LiveBody):
         self._progress_at = -PROGRESS_EVERY_SECONDS
 
     async def tell(self, write: Write) -> None:
-        """Until the job is terminal and all is told."""
+        """Until the job is terminal and all is told, or until it is deleted."""
         voice = _Voice(write, self._streams.heartbeat_seconds)
         watch = self._streams.watch
         with self._streams.counted(), watch.follow(self._job_id) as topic:
@@ -117,7 +117,7 @@ class _JobStream(LiveBody):
                     await voice.pause(AGAIN_SECONDS)
                     continue
                 except NotFound:
-                    return
+                    break
                 await watch.turn()
                 if text := told.text + ("" if told.has_more else self._end(told)):
                     await voice.say(text)
@@ -126,6 +126,18 @@ class _JobStream(LiveBody):
                     return
                 while not told.has_more and topic.revision <= told.revision and not topic.is_over:
                     await voice.wait(topic.bell.next)
+            await self._say_deleted(voice)
+
+    async def _say_deleted(self, voice: _Voice) -> None:
+        watch = self._streams.watch
+        while not watch.is_closed:
+            try:
+                last = await voice.wait(watch.read(sse.tell_deleted, self._job_id))
+            except AWAY:
+                await voice.pause(AGAIN_SECONDS)
+                continue
+            await voice.say(last)
+            return
 
     def _end(self, told: Told) -> str:
         if told.done is not None:

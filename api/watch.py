@@ -91,12 +91,12 @@ class Watch:
         self._topics: dict[str, Topic] = {}
         self._readers: set[Reader] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self._is_closed = False
+        self.is_closed = False
         self._door = asyncio.Lock()
 
     def close(self) -> None:
         """End all streams, those that are opened from now on, too."""
-        self._is_closed = True
+        self.is_closed = True
         self._end_all()
 
     def _end_all(self) -> None:
@@ -118,7 +118,7 @@ class Watch:
     def follow(self, job_id: str) -> Iterator[Topic]:
         """A job's topic for as long as somebody follows it."""
         topic = self._topics.setdefault(job_id, Topic())
-        topic.is_over = topic.is_over or self._is_closed
+        topic.is_over = topic.is_over or self.is_closed
         topic.followers += 1
         self._keep_looking("jobs", self._look_at_jobs)
         try:
@@ -132,7 +132,7 @@ class Watch:
     def follow_list(self) -> Iterator[Reader]:
         """A reader of the list, who misses nothing from now on."""
         reader = Reader()
-        reader.is_over = self._is_closed
+        reader.is_over = self.is_closed
         self._readers.add(reader)
         self._keep_looking("list", self._look_at_list)
         try:

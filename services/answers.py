@@ -476,6 +476,13 @@ class JobSummary(Answer):
     changed_at: datetime
 
 
+class JobDeleted(Answer):
+    """A job that is no more."""
+
+    id: str
+    deleted_at: datetime
+
+
 class Worker(Answer):
     """One worker process."""
 

@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, func, literal, select, union_all
 from sqlalchemy.orm import Session, defer
 
 from services import answers
 from services.errors import NotFound
-from services.models import Epoch, Event, Job, Owner
+from services.models import Deletion, Epoch, Event, Job, Owner
 from services.results import ETA_EPOCHS, moment
 from services.states import JobState, Reason
 from services.store import now_ms
 
 # Rows of each kind that one read takes.
 PAGE_ROWS = 500
+# In the place of a revision.
+DELETED = -1
 STANDING = (
     Job.revision,
     Job.state,
@@ -235,7 +237,7 @@ def clock(session: Session) -> int:
 
 
 class Change(NamedTuple):
-    """When a job changed last, and the state of its row that came of it."""
+    """When a job changed last, and the state of its row that came of it; DELETED where that is gone."""
 
     at: int
     job_id: str
@@ -243,17 +245,25 @@ class Change(NamedTuple):
 
 
 def changed(session: Session, since: int, after: str = "", rows: int | None = None) -> list[Change]:
-    """Jobs that changed at `since` or later, oldest change first.
+    """Jobs that changed at `since` or later, or were deleted, oldest change first.
 
     Of those that changed at `since` itself only ids above `after`: a page's last one leads to the next.
     """
-    query = (
-        select(Job.changed_at, Job.id, Job.revision)
-        .where(Job.changed_at >= since, (Job.changed_at > since) | (Job.id > after))
-        .order_by(Job.changed_at, Job.id)
-        .limit(rows)
+    there = select(Job.changed_at.label("at"), Job.id.label("job_id"), Job.revision).where(
+        Job.changed_at >= since, (Job.changed_at > since) | (Job.id > after)
     )
+    gone = select(Deletion.deleted_at, Deletion.job_id, literal(DELETED)).where(
+        Deletion.deleted_at >= since, (Deletion.deleted_at > since) | (Deletion.job_id > after)
+    )
+    query = union_all(there, gone).order_by("at", "job_id").limit(rows)
     return [Change(*row) for row in session.execute(query)]
+
+
+def deleted(session: Session, job_ids: Sequence[str]) -> list[answers.JobDeleted]:
+    """Those of the jobs that are no more, in the order of their deletion."""
+    query = select(Deletion).where(Deletion.job_id.in_(job_ids))
+    rows = session.scalars(query.order_by(Deletion.deleted_at, Deletion.job_id))
+    return [answers.JobDeleted(id=row.job_id, deleted_at=moment(row.deleted_at)) for row in rows]
 
 
 def summaries(session: Session, job_ids: Sequence[str]) -> list[answers.JobSummary]:

@@ -15,7 +15,7 @@ from services import datasets
 from services.errors import Conflict, KeyReused, NotFound
 from services.events import record
 from services.ids import new_id
-from services.models import IdempotencyKey, Job, MlflowRemoval
+from services.models import Deletion, IdempotencyKey, Job, MlflowRemoval
 from services.problems import Problem, SpecInvalid
 from services.shapes import parameters
 from services.spec import MAX_LABELS, TrainSpec
@@ -240,6 +240,7 @@ def delete(session: Session, job_id: str, *, also_in_mlflow: bool = False) -> No
     if not state.is_terminal:
         raise Conflict(f"Job {job_id} is {state}; cancel it first, then delete it.")
     session.execute(sql_delete(Job).where(Job.id == job_id))
+    session.execute(insert(Deletion).values(job_id=job_id, deleted_at=now_ms()))
     if also_in_mlflow:
         session.execute(insert(MlflowRemoval).values(job_id=job_id, asked_at=now_ms()))
 

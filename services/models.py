@@ -432,6 +432,18 @@ class Prediction(Base):
     """When the result or the failure became final."""
 
 
+class Deletion(Base):
+    """A job that was deleted: who follows the list of jobs is told."""
+
+    __tablename__ = "deletions"
+    __table_args__ = (Index("ix_deletions_deleted_at", "deleted_at"),)
+
+    job_id: Mapped[Id] = mapped_column(primary_key=True)
+    """The job that is no more."""
+    deleted_at: Mapped[Millis]
+    """When."""
+
+
 class MlflowRemoval(Base):
     """A deleted job whose run in MLflow is to go, too."""
 

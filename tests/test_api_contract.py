@@ -149,10 +149,12 @@ def test_the_openapi_document_says_what_each_event_of_a_stream_holds(http: httpx
     document = http.get("/openapi.json").json()
     answers = document["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
     assert set(answers) == {"application/json", "text/event-stream"}
-    assert set(answers["text/event-stream"]["x-event-data"]) == {"state", "epoch", "progress", "done"}
+    told = {"state", "epoch", "progress", "done", "deleted"}
+    assert set(answers["text/event-stream"]["x-event-data"]) == told
     changes = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
     name = changes["text/event-stream"]["x-event-data"]["job"]["$ref"].rsplit("/", 1)[-1]
     assert "changed_at" in document["components"]["schemas"][name]["properties"]
+    assert "deleted" in changes["text/event-stream"]["x-event-data"]
 
 
 def test_the_reference_page_shows_every_route_and_every_link_leads_somewhere(app: Flask) -> None:

@@ -23,6 +23,7 @@ from tests.stub import (
     EVENTS,
     FORETOLD,
     HISTORY,
+    NOW,
     PREDICTED,
     PREDICTION,
     READ,
@@ -558,6 +559,14 @@ def test_a_deletion_says_what_goes(client: Any, service: Service) -> None:
     client.submit(SPEC).delete(mlflow=True)
     assert service.requests[-1].query == [("artifacts", "true"), ("mlflow", "true")]
     assert service.jobs == []
+
+
+def test_a_stream_of_a_job_that_is_deleted_ends_with_that(client: Any, service: Service) -> None:
+    job = client.submit(SPEC)
+    gone = {"id": job.id, "deleted_at": NOW}
+    service.streams = [f"{STREAM}event: deleted\ndata: {json.dumps(gone)}\n\n"]
+    *_, last = job.stream()
+    assert last == {"event": "deleted", **gone}
 
 
 def test_a_dataset_or_one_of_its_versions_is_deleted(client: Any, service: Service) -> None:

@@ -23,7 +23,7 @@ from api.server import MOST_DESCRIPTORS
 from api.streams import Streams
 from services import jobs, leases, results
 from services.leases import Claim
-from services.models import Event, Job
+from services.models import Deletion, Event, Job
 from services.states import Reason
 from services.store import Store
 from tests.builders import make_claim, make_epochs, make_job, make_success, succeed
@@ -32,7 +32,7 @@ from tests.postgres import USER, Postgres
 from tests.servers import Message, Stream, open_stream, running_server
 
 CHECKOUT = Path(__file__).parents[1]
-NAMES = {"state", "epoch", "progress", "done", "job", ":"}
+NAMES = {"state", "epoch", "progress", "done", "job", "deleted", ":"}
 
 
 @pytest.fixture
@@ -374,7 +374,25 @@ def test_a_stream_of_a_job_that_is_deleted_ends(client: httpx.Client, store: Sto
         with store.writes.begin() as session:
             jobs.cancel(session, job_id)
             jobs.delete(session, job_id)
-        assert [message for message in stream if message.name == "done"] == []
+        *_, last = stream
+    assert (last.name, last.data["id"]) == ("deleted", job_id)
+
+
+def test_the_list_tells_each_job_that_is_deleted(client: httpx.Client, store: Store) -> None:
+    with store.writes.begin() as session:
+        old, job_id = make_job(session), make_job(session)
+        for one in (old, job_id):
+            jobs.cancel(session, one)
+        jobs.delete(session, old)
+        session.execute(update(Deletion).values(deleted_at=1_000_000))
+    with open_stream(client, "/v1/events", "1000000") as stream:
+        told = until(stream, lambda m: m.name == "job")
+        assert [(m.name, m.data["id"]) for m in told if m.name != ":"] == [("deleted", old), ("job", job_id)]
+        with store.writes.begin() as session:
+            jobs.delete(session, job_id)
+        *_, last = until(stream, lambda m: m.name == "deleted")
+    assert last.data["id"] == job_id
+    assert int(last.id or 0) > 1_000_000
 
 
 def test_events_are_answered_in_pages_as_json(client: httpx.Client, store: Store) -> None:

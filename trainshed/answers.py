@@ -406,6 +406,19 @@ class DoneEvent(Done):
     event: Literal["done"]
 
 
+class JobDeleted(TypedDict):
+    """A job that is no more."""
+
+    id: str
+    deleted_at: str
+
+
+class DeletedEvent(JobDeleted):
+    """Of a stream: somebody deleted the job, and the stream ends."""
+
+    event: Literal["deleted"]
+
+
 class JobSummary(TypedDict):
     """A job in few words."""
 
@@ -422,7 +435,7 @@ class JobSummary(TypedDict):
     changed_at: str
 
 
-StreamEvent = StateEvent | EpochEvent | ProgressEvent | DoneEvent
+StreamEvent = StateEvent | EpochEvent | ProgressEvent | DoneEvent | DeletedEvent
 
 
 class Worker(TypedDict):

@@ -119,7 +119,7 @@ class Client:
     def changes(self, *, on_away: Callable[[], None] | None = None) -> Generator[JobSummary]:
         """Each job that changes, everybody's, without end; one may be told twice: keep the newest by its id.
 
-        Taken up where it was after a lost connection, as a job's stream() is.
+        Deleted jobs are passed over. Taken up where it was after a lost connection, as a job's stream() is.
         """
         with closing(self._transport.messages("/v1/events", on_away=on_away)) as messages:
             for message in messages:

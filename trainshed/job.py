@@ -107,7 +107,7 @@ class Job:
             sleep(max(0.0, asked_at + pause - time.monotonic()))
 
     def stream(self, *, on_away: Callable[[], None] | None = None) -> Generator[StreamEvent]:
-        """Everything that happens to the job, from its beginning to `done`, as it happens.
+        """Everything that happens to the job, from its beginning to `done` or `deleted`, as it happens.
 
         A stream that breaks off is taken up where it was, over restarts of the server, too. `on_away` as in
         watch(). Raises Unreachable when the server stays away.
@@ -121,7 +121,7 @@ class Job:
                 if event["event"] == "done":
                     self.refresh()
                 yield event
-                if event["event"] == "done":
+                if event["event"] in ("done", "deleted"):
                     return
 
     def events(self) -> Iterator[JobEvent]:

@@ -10,7 +10,7 @@ from typing import cast
 
 from trainshed.answers import StreamEvent
 
-KNOWN = frozenset({"state", "epoch", "progress", "done"})
+KNOWN = frozenset({"state", "epoch", "progress", "done", "deleted"})
 
 
 @dataclass(frozen=True, slots=True)

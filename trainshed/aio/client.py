@@ -118,7 +118,7 @@ class AsyncClient:
     async def changes(self, *, on_away: Callable[[], None] | None = None) -> AsyncGenerator[JobSummary]:
         """Each job that changes, everybody's, without end; one may be told twice: keep the newest by its id.
 
-        Taken up where it was after a lost connection, as a job's stream() is.
+        Deleted jobs are passed over. Taken up where it was after a lost connection, as a job's stream() is.
         """
         async with aclosing(self._transport.messages("/v1/events", on_away=on_away)) as messages:
             async for message in messages:

@@ -106,7 +106,7 @@ class AsyncJob:
             await sleep(max(0.0, asked_at + pause - time.monotonic()))
 
     async def stream(self, *, on_away: Callable[[], None] | None = None) -> AsyncGenerator[StreamEvent]:
-        """Everything that happens to the job, from its beginning to `done`, as it happens.
+        """Everything that happens to the job, from its beginning to `done` or `deleted`, as it happens.
 
         A stream that breaks off is taken up where it was, over restarts of the server, too. `on_away` as in
         watch(). Raises Unreachable when the server stays away.
@@ -120,7 +120,7 @@ class AsyncJob:
                 if event["event"] == "done":
                     await self.refresh()
                 yield event
-                if event["event"] == "done":
+                if event["event"] in ("done", "deleted"):
                     return
 
     async def events(self) -> AsyncIterator[JobEvent]:
