@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,46 @@ def test_parquet_knows_missing_values_and_classes_of_any_type(tmp_path: Path) ->
     )
     assert made.schema.target.class_names == ["0", "1"]
     assert made.arrays["train/x"].tolist() == [[1.5, 1, 1, 0], [1.5, 0, 0, 1], [1.5, 1, 1, 0], [2.5, 1, 1, 0]]
+
+
+def test_all_columns_of_a_wrong_type_are_named_at_once_in_plain_words(tmp_path: Path) -> None:
+    day = datetime(2026, 1, 2, tzinfo=UTC)
+    content = parquet(
+        day=[day.date()] * 3,
+        at=[day] * 3,
+        took=[timedelta(1)] * 3,
+        marks=[[1, 2]] * 3,
+        place=[{"lat": 1}] * 3,
+        raw=[b"a"] * 3,
+        empty=pa.nulls(3),
+        city=pa.array(["Bonn"] * 3).dictionary_encode(),
+        rent=[1, 2, 3],
+    )
+    found = problems_of(tmp_path, content, categorical=["raw"])
+    assert [(one.code, one.column, one.received) for one in found] == [
+        ("wrong_type", "day", "dates"),
+        ("wrong_type", "at", "points in time"),
+        ("wrong_type", "took", "durations"),
+        ("wrong_type", "marks", "lists"),
+        ("wrong_type", "place", "records"),
+        ("wrong_type", "raw", "bytes"),
+        ("wrong_type", "empty", "no value at all"),
+        ("wrong_type", "city", "texts"),
+    ]
+    assert found[0].message == "`day` holds dates where numbers are needed."
+    assert found[0].expected == "numbers, such as days since a first day, or year, month and weekday"
+    assert found[5].message == "`raw` holds bytes where names are needed."
+    assert found[7].expected == "numbers; names belong into `categorical`"
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [(pa.array(["u", "v", "u"], pa.string_view()), "u"), (pa.array([1.0, 2.0, 1.0], "float16"), "1")],
+    ids=["views of texts", "half floats"],
+)
+def test_names_of_rare_types_are_read(tmp_path: Path, names: Any, first: str) -> None:
+    made, _ = read(tmp_path, parquet(city=names, rent=[1, 2, 3]), test=None)
+    assert (made.schema.features.names or [])[0] == f"city={first}"
 
 
 def test_a_parquet_file_that_would_fill_the_memory_is_refused_by_its_footer(

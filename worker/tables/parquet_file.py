@@ -14,6 +14,7 @@ from worker.tables.cells import MOST_TEXTS, texts_of
 from worker.tables.columns import NO_TEXT, NUMBER, Numbers, Values, text_of
 from worker.tables.csv_file import check_names
 from worker.tables.findings import Findings, check_name
+from worker.tables.parquet_types import can_be, in_words
 from worker.tables.table import Choose, Kind, Table
 
 BATCH_ROWS: Final = 65_536
@@ -71,15 +72,10 @@ class _Column:
         self._rows = 0
         self._codes: dict[str, int] = {}
         self._blocks: list[NDArray[Any]] = []
-        value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-        numeric = pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal
-        is_numeric = any(is_it(value_type) for is_it in numeric)
-        is_text = pa.types.is_string(value_type) or pa.types.is_large_string(value_type)
-        if not (is_numeric or (is_text and kind == "texts")):
-            wanted = "numbers" if kind == "numbers" else "texts or whole numbers"
-            message = f"`{name}` holds {value_type} where {wanted} are needed."
-            advice = "; names belong into `categorical`" if is_text else ""
-            findings.add("wrong_type", message, column=name, received=str(type_), expected=wanted + advice)
+        if not can_be(type_, kind):
+            held, wanted = in_words(type_, kind)
+            message = f"`{name}` holds {held} where {'numbers' if kind == 'numbers' else 'names'} are needed."
+            findings.add("wrong_type", message, column=name, received=held, expected=wanted)
 
     def add(self, array: Any) -> None:
         """Take a batch."""
@@ -115,6 +111,11 @@ class _Column:
         return values
 
     def _texts(self, array: Any) -> NDArray[np.int32]:
+        # Arrow makes no dictionary of these.
+        if pa.types.is_float16(array.type):
+            array = array.cast(pa.float32())
+        elif pa.types.is_string_view(array.type):
+            array = array.cast(pa.string())
         encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         table = np.array(
             [*(self._code(value) for value in encoded.dictionary.to_pylist()), NO_TEXT], np.int32
