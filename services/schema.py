@@ -44,6 +44,10 @@ class Features(BaseModel):
         default=None,
         description="Uploaded tables only: the columns from which the inputs are made, in order.",
     )
+    missing_values: list[str] | None = Field(
+        default=None,
+        description="Uploaded tables only: the texts that mean a missing value in a file; null: the usual.",
+    )
 
 
 class Target(BaseModel):

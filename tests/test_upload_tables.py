@@ -522,6 +522,26 @@ def test_a_file_of_rows_gives_the_inputs_of_training(tmp_path: Path, people: Dat
     assert encode_rows(people, rows).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_a_file_of_rows_says_that_a_value_is_missing_as_the_training_file_did(
+    tmp_path: Path, is_parquet: bool
+) -> None:
+    table = "age,city,rent\n30,Bonn,1\n-999,unknown,2\n50,Ulm,3\n"
+    how: dict[str, Any] = {"missing": {"age": 40, "city": "Bonn"}, "missing_values": ["-999", "unknown"]}
+    made, _ = read(tmp_path, table, test=None, **how)
+    file = tmp_path / "rows"
+    columns = parquet(age=[30, -999, 50], city=["Bonn", "unknown", "Ulm"])
+    file.write_bytes(columns if is_parquet else table.encode())
+    inputs = read_rows(made.schema, SentFile(file, "rows"), 10, Findings())
+    assert inputs.tolist() == made.arrays["train/x"].tolist() == [[30, 1, 0], [40, 1, 0], [50, 0, 1]]
+    # Words of one's own stand in the place of the usual ones.
+    file.write_text("age,city\nNA,Bonn\n")
+    with pytest.raises(FileRefused):
+        read_rows(made.schema, SentFile(file, "rows"), 10, Findings())
+    plain, _ = read(tmp_path, test=None)
+    assert plain.schema.features.missing_values is None
+
+
 def test_rows_are_read_in_a_child(tmp_path: Path, people: DatasetSchema) -> None:
     file, target = tmp_path / "rows.csv", tmp_path / "inputs.npy"
     file.write_text("income,age,city,what\n,30,Ulm,x\n")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.answers import DatasetStatistics
-from services.meta import UploadMeta
+from services.meta import USUAL_MISSING, UploadMeta
 from services.schema import Column, DatasetSchema, Features, Rows, Target, Task
 from worker.tables.choosing import features_of
 from worker.tables.columns import cast, inputs_of, names_of_inputs, width_of
@@ -47,16 +47,20 @@ def make_from_table(meta: UploadMeta, table: Table, findings: Findings) -> Made:
     )
     findings.check()
     x = _inputs(columns, table, findings)
-    schema = schema_of(meta, _features(columns), targets, parts)
+    schema = schema_of(meta, _features(meta, columns), targets, parts)
     arrays = arrays_of(x, targets.y, weights, parts)
     warn_of_repeats(arrays, table.lines[parts.unsealed], table.lines[parts.test], findings)
     unsealed = {name: table.columns[name].take(parts.unsealed) for name in names}
     return Made(schema, arrays, statistics_of(schema, arrays["train/x"], arrays["train/y"], unsealed))
 
 
-def _features(columns: list[Column]) -> Features:
+def _features(meta: UploadMeta, columns: list[Column]) -> Features:
     return Features(
-        shape=(width_of(columns),), dtype="float32", names=names_of_inputs(columns), columns=columns
+        shape=(width_of(columns),),
+        dtype="float32",
+        names=names_of_inputs(columns),
+        columns=columns,
+        missing_values=None if meta.missing_values == USUAL_MISSING else list(meta.missing_values),
     )
 
 

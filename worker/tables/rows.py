@@ -31,7 +31,9 @@ def read_rows(schema: DatasetSchema, file: SentFile, most_rows: int, findings: F
     if columns is None:
         message = f"The inputs of {schema.name} are arrays of shape {list(schema.features.shape)}."
         raise findings.refuse("unsupported_format", message, received=format_, expected="NPZ with x, or idx")
-    table = read_table(file.path, format_, _chooser(columns, findings), CsvOptions(), USUAL_MISSING, findings)
+    words = schema.features.missing_values
+    missing = USUAL_MISSING if words is None else words
+    table = read_table(file.path, format_, _chooser(columns, findings), CsvOptions(), missing, findings)
     _refuse_too_many(len(table), most_rows, findings)
     return _from_table(schema, columns, table, findings)
 
