@@ -16,6 +16,7 @@ from typing import Any
 
 from worker import entry
 from worker.events import STOP, Event, Order, PredictRequest, decode, encode_order, encode_request
+from worker.log_lines import LogLines
 
 # Modules of a trainer, imported once in the forkserver. A name that does not exist is passed over in silence.
 PRELOAD = ["tensorflow", "keras", "worker.training.trainer"]
@@ -49,6 +50,7 @@ class Trainer:
         self._pipe = pipe
         self._output = output
         self._log_path = log_path
+        self._lines = LogLines()
         self._logged = 0
         self._open: list[Connection] = [pipe, output]
         # A request may be larger than the pipe, and a process that hangs does not read it.
@@ -82,6 +84,10 @@ class Trainer:
         data = os.read(self._output.fileno(), 65536)
         if not data:
             self._open.remove(self._output)
+        self._log(self._lines.take(data))
+
+    def _log(self, data: bytes) -> None:
+        if not data:
             return
         room = LARGEST_LOG - self._logged
         if room > 0:
