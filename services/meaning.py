@@ -317,7 +317,7 @@ def _metrics(case: Case) -> Iterator[Problem]:
                 f"Keras computes `{metric.name}` from columns of targets, and each target of "
                 f"{case.schema.name} is a single value."
             )
-            yield Problem("metric_does_not_fit", pointer, message, metric.type, "Precision, Recall or AUC")
+            yield Problem("metric_does_not_fit", pointer, message, metric.type, USUAL_METRICS[case.truth])
         else:
             yield from _metric_arguments(case, metric, pointer)
 

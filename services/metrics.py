@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from services.losses import AMOUNTS, IDS, NUMBERS, ONE_HOT, YES_OR_NO, Smoothing, Truth
 from services.vocabulary import Component, Flag, Positive, Share, Spoken, Whole
@@ -23,7 +24,7 @@ class Metric(Component):
     name: MetricName
     fits: ClassVar[frozenset[Truth]]
     needs_columns: ClassVar[bool] = False
-    """Whether Keras refuses targets of shape () for it."""
+    """Whether Keras refuses targets of shape () for it, or multiplies each of them with each output."""
     refused: ClassVar[dict[str, str]] = {
         "dtype": "metrics are computed in float32",
         "axis": "the classes are on the last axis",
@@ -290,13 +291,24 @@ class MeanSquaredLogarithmicError(NumberMetric):
     name: MetricName = "mean_squared_logarithmic_error"
 
 
+def _unadjusted(regressors: int) -> int:
+    # Its result asks in Python for a number that Keras's compiled steps have only when they run.
+    if regressors:
+        raise PydanticCustomError(
+            "out_of_range",
+            "Keras cannot adjust an R2 score for the number of inputs while it trains",
+            {"expected": "0"},
+        )
+    return regressors
+
+
 class R2Score(NumberMetric):
     """The share of the target's variance that is explained."""
 
     type: Literal["R2Score"] = "R2Score"
     name: MetricName = "r2_score"
     class_aggregation: Literal["uniform_average", "variance_weighted_average"] = "uniform_average"
-    num_regressors: Annotated[Whole, Field(ge=0, le=10**9)] = 0
+    num_regressors: Annotated[Whole, Field(ge=0, le=10**9), AfterValidator(_unadjusted)] = 0
 
 
 class Poisson(NumberMetric):
@@ -304,6 +316,7 @@ class Poisson(NumberMetric):
 
     type: Literal["Poisson"] = "Poisson"
     name: MetricName = "poisson"
+    needs_columns: ClassVar[bool] = True
 
 
 class CosineSimilarity(Metric):
@@ -327,6 +340,7 @@ class Hinge(YesOrNoMetric):
 
     type: Literal["Hinge"] = "Hinge"
     name: MetricName = "hinge"
+    needs_columns: ClassVar[bool] = True
 
 
 class SquaredHinge(YesOrNoMetric):
@@ -334,6 +348,7 @@ class SquaredHinge(YesOrNoMetric):
 
     type: Literal["SquaredHinge"] = "SquaredHinge"
     name: MetricName = "squared_hinge"
+    needs_columns: ClassVar[bool] = True
 
 
 class CategoricalHinge(Metric):

@@ -55,6 +55,11 @@ FORM: list[tuple[Any, str, str]] = [
         "bad_name",
         "/compile/metrics/0/name",
     ),
+    (
+        make_document(HOUSING, compile__metrics=[{"type": "R2Score", "num_regressors": 8}]),
+        "out_of_range",
+        "/compile/metrics/0/num_regressors",
+    ),
     (make_document(modle={}), "unknown_key", "/modle"),
     (make_document(model__layers__1__unit=3), "unknown_key", "/model/layers/1/unit"),
     (make_document(model__layers__1__seed=3), "unknown_key", "/model/layers/1/seed"),
@@ -238,6 +243,16 @@ WITH_DATA = [
     (
         binary_document(compile__metrics=[{"type": "F1Score", "average": "micro"}]),
         BINARY,
+        "metric_does_not_fit",
+        "/compile/metrics/0",
+    ),
+    *(
+        (binary_document(compile__metrics=[metric]), BINARY, "metric_does_not_fit", "/compile/metrics/0")
+        for metric in ("Hinge", "SquaredHinge")
+    ),
+    (
+        make_document(HOUSING, compile__metrics=["Poisson"]),
+        HOUSES,
         "metric_does_not_fit",
         "/compile/metrics/0",
     ),
