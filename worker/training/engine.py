@@ -1,6 +1,7 @@
 """The loop over batches: many of them in one device program, or Keras's own fit."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -150,8 +151,12 @@ class LoopEngine:
 
 
 def rows_to_evaluate(model: Any, batch_size: int) -> int:
-    """How many rows an evaluation takes at once: the batch size where the loss is a sum over the batch."""
-    if getattr(model.loss, "reduction", None) == "sum":
+    """How many rows an evaluation takes at once: the batch size where a loss depends on the cut into batches.
+
+    A sum over the batch does, and a mean over those of its rows whose class is not ignored.
+    """
+    loss = model.loss
+    if getattr(loss, "reduction", None) == "sum" or getattr(loss, "ignore_class", None) is not None:
         return batch_size
     return max(batch_size, ROWS_TO_EVALUATE)
 
@@ -282,9 +287,11 @@ class KerasEngine:
 
     def _batches(self, feed: Feed, rows: RowIds) -> tf.data.Dataset:
         # fit asks twice: once for a first batch to look at.
-        return tf.data.Dataset.from_generator(
+        batches = tf.data.Dataset.from_generator(
             lambda: feed.batches(rows, self._batch_size), output_signature=feed.signature
         )
+        # Without a number fit finds the end by one step too many, which counts as one of the optimizer's.
+        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / self._batch_size)))
 
 
 class _Watching(keras.callbacks.Callback):
