@@ -1,5 +1,6 @@
 """The data of a job: memory-mapped arrays, and which of their rows are for training and for validation."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.schema import DatasetSchema
+from services.schema import DatasetSchema, Task
 from services.spec import CountedRows, FractionOfRows, LastRows, SplitSpec
 from worker.training.problems import BadData
 
@@ -100,7 +101,8 @@ def _mapped(path: Path) -> Array:
 
 def _check_class_ids(y: Array, schema: DatasetSchema) -> None:
     classes = schema.target.classes
-    if classes is None or schema.target.shape or not len(y):
+    has_ids = schema.task in (Task.BINARY, Task.MULTICLASS) and math.prod(schema.target.shape) == 1
+    if classes is None or not has_ids or not len(y):
         return
     low, high = y.min(), y.max()
     if not (low >= 0 and high < classes):
@@ -113,6 +115,8 @@ def cut(table: Table, split: SplitSpec, seed: int) -> Cut:
     """Cut validation from the unsealed rows as the spec says; `seed` is for a split without its own."""
     rows = len(table)
     way = split.validation
+    if not rows:
+        raise BadData("The dataset has no rows to train on.")
     if way is None:
         return Cut(np.arange(rows), np.arange(0))
     count = way.rows(rows)

@@ -43,6 +43,9 @@ def _reason_and_message(error: Exception, is_gpu: bool) -> tuple[Reason, str]:
                 Reason.OOM_HOST,
                 "The memory is too small for this job: try a smaller batch or fewer units.",
             )
+        case tf.errors.InvalidArgumentError() | tf.errors.UnimplementedError() if _is_of_engine(error):
+            what = "The engine cannot compile a step of this model: set `fit.engine` to `graph` or `keras`."
+            return Reason.BAD_SPEC, f"{what} TensorFlow says: {error.message}"
         case tf.errors.InvalidArgumentError():
             return Reason.BAD_DATA, f"TensorFlow refused the data: {error.message}"
         case OSError():
@@ -50,3 +53,8 @@ def _reason_and_message(error: Exception, is_gpu: bool) -> tuple[Reason, str]:
             return Reason.INFRASTRUCTURE, f"{what}: {described(error)}"
         case _:
             return Reason.INFRASTRUCTURE, f"The trainer failed with {type(error).__name__}: {error}"
+
+
+def _is_of_engine(error: tf.errors.OpError) -> bool:
+    # What XLA lacks, it finds before a step runs.
+    return isinstance(error, tf.errors.UnimplementedError) or "trying to compile" in error.message
