@@ -20,6 +20,8 @@ def make_app(broker_url: str) -> Celery:
         # A message in hand while all slots are busy would wait here although another worker is free.
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
+        # Slots supervise processes: that is waiting, and a signal reaches all slots through one flag.
+        worker_pool="worker.pool:Threads",
         # Remote control lets everybody who reaches the broker stop workers; nothing here needs it.
         worker_enable_remote_control=False,
         worker_send_task_events=False,
@@ -41,8 +43,6 @@ def worker_arguments(queues: Sequence[str], concurrency: int) -> list[str]:
     return [
         "--quiet",
         "worker",
-        # Slots supervise processes: that is waiting, and a signal reaches all slots through one flag.
-        "--pool=threads",
         f"--concurrency={concurrency}",
         f"--queues={','.join(queues)}",
         # Workers need not know each other; each of these adds traffic and has had reconnect bugs.

@@ -31,8 +31,8 @@ class HousekeepingWorker:
     """One process's loops. Several may run; the reconciler and the exporter work in the leader only."""
 
     queues = (HOUSEKEEPING_QUEUE, PREDICTION_QUEUE)
-    # A ring takes no time, but with a single thread the next one waits until Celery has looked at its end.
-    concurrency = 4
+    # A ring takes no time.
+    concurrency = 1
 
     def __init__(self, settings: Settings, store: Store, name: str) -> None:
         self._settings = settings
