@@ -50,6 +50,11 @@ class Timings(Answer):
     queue_seconds: float | None = Field(description="From submit to the first claim.")
     first_epoch_seconds: float | None = Field(description="From submit to the end of its own first epoch.")
     train_seconds: float | None = Field(description="Sum of its epochs' seconds, without the inherited ones.")
+    startup: dict[str, float] = Field(
+        description="Where the last attempt's time went, in order: `queue`, `claim`, `fork`, `imports`, "
+        "`device`, `data`, `build`, `resume`, `trace_and_compile`, `first_epoch`, and `deliver` until that "
+        "epoch was stored. Empty before."
+    )
 
 
 class Attempt(Answer):
@@ -113,7 +118,8 @@ class Job(Answer):
     dataset: DatasetRef
     params_count: int
     device: str | None
-    engine: str | None = Field(description="Which engine trained it; null before the end.")
+    engine: str | None = Field(description="Which engine trains it; null before the training starts.")
+    engine_why: str | None = Field(description="Why that engine, in words.")
     environment: dict[str, Any] = Field(description="Versions and threads of the last attempt.")
     steps_seconds: dict[str, float] = Field(description="Seconds of each step of the last attempt.")
     mlflow: MlflowLink

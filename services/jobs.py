@@ -140,6 +140,7 @@ def _insert(
             created_at=now_ms(),
             timings={},
             environment={},
+            startup={},
             mlflow_epochs=0,
         )
     )

@@ -185,6 +185,16 @@ def note_environment(session: Session, lease: Lease, environment: dict[str, Any]
     _write(session, lease, environment=environment)
 
 
+def engine_chosen(session: Session, lease: Lease, engine: str, why: str) -> None:
+    """The engine that trains, known before the first epoch."""
+    _write(session, lease, engine=engine, engine_why=why)
+
+
+def started_up(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+    """Where the time went from the claim until the first epoch was stored."""
+    _write(session, lease, startup=seconds)
+
+
 def resumed(session: Session, lease: Lease, epoch: int) -> None:
     """The trainer goes on at this epoch, which lies before the covered ones if a checkpoint was unusable."""
     # Without its parent's checkpoint a job trains the inherited epochs itself, and gets the same.

@@ -249,7 +249,11 @@ class Job(Base):
     finished_at: Mapped[Millis | None]
     """When it became terminal."""
     engine: Mapped[str | None]
-    """Which engine trained it, as the trainer named it."""
+    """Which engine trains it, as the trainer named it; of the last attempt."""
+    engine_why: Mapped[str | None]
+    """Why that one, in words for people."""
+    startup: Mapped[Document]
+    """Seconds by name from the last attempt's claim until its first epoch was stored."""
     timings: Mapped[Document]
     """Seconds of each step of the last attempt, as the trainer measured them."""
     environment: Mapped[Document]

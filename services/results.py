@@ -175,6 +175,7 @@ def _job(row: Job, around: _Surroundings, urls: Urls) -> answers.Job:
         params_count=row.params_count,
         device=around.devices.get(row.id),
         engine=row.engine,
+        engine_why=row.engine_why,
         environment=row.environment,
         steps_seconds=row.timings,
         mlflow=_mlflow(row, urls),
@@ -218,7 +219,14 @@ def _timings(row: Job, first: int | None, seconds: float | None) -> answers.Timi
         queue_seconds=_seconds(row.created_at, row.started_at),
         first_epoch_seconds=_seconds(row.created_at, first),
         train_seconds=seconds,
+        startup=_startup(row),
     )
+
+
+def _startup(row: Job) -> dict[str, float]:
+    # The wait before a later attempt is not the first one's.
+    waited = _seconds(row.created_at, row.started_at) if row.attempts == 1 and row.startup else None
+    return ({} if waited is None else {"queue": waited}) | row.startup
 
 
 def _seconds(start: int, end: int | None) -> float | None:

@@ -7,7 +7,7 @@ from sqlalchemy import inspect, text
 from services.errors import StoreOutdated
 from services.store import Store
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 
 
 def require_revision(store: Store) -> None:

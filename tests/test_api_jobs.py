@@ -114,6 +114,22 @@ def test_a_running_job_tells_its_progress(http: httpx.Client, store: Store) -> N
     assert progress["eta_seconds"] > 0
 
 
+def test_a_running_job_tells_its_engine_and_where_the_time_to_its_first_epoch_went(
+    http: httpx.Client, store: Store
+) -> None:
+    with store.writes.begin() as session:
+        lease = make_claim(session).lease
+        leases.engine_chosen(session, lease, "graph", "An epoch has 5 steps.")
+    job = http.get(f"/v1/jobs/{lease.job_id}").json()
+    assert (job["engine"], job["engine_why"]) == ("graph", "An epoch has 5 steps.")
+    assert job["timings"]["startup"] == {}
+    with store.writes.begin() as session:
+        leases.started_up(session, lease, {"claim": 0.02, "fork": 0.03, "deliver": 0.01})
+    startup = http.get(f"/v1/jobs/{lease.job_id}").json()["timings"]["startup"]
+    assert list(startup) == ["queue", "claim", "fork", "deliver"]
+    assert (startup["queue"] >= 0, startup["fork"]) == (True, 0.03)
+
+
 def test_every_link_leads_somewhere(http: httpx.Client, store: Store, settings: Settings) -> None:
     with store.writes.begin() as session:
         job_id = make_success(session).lease.job_id

@@ -272,6 +272,25 @@ def test_a_trainer_that_goes_back_further_takes_the_history_with_it(store: Store
         assert "checkpoint_skipped" in session.scalars(select(Event.kind)).all()
 
 
+def test_the_engine_and_the_start_are_known_while_it_trains_and_only_to_the_newest_fence(
+    store: Store,
+) -> None:
+    with store.writes.begin() as session:
+        old = make_claim(session).lease
+        leases.engine_chosen(session, old, "graph", "Few steps.")
+        leases.started_up(session, old, {"claim": 0.1, "fork": 0.25})
+    job = job_of(store, old)
+    assert (job.state, job.engine, job.engine_why) == (JobState.RUNNING, "graph", "Few steps.")
+    assert job.startup == {"claim": 0.1, "fork": 0.25}
+    put_back(store, old)
+    claim(store)
+    for write in (leases.engine_chosen, leases.started_up):
+        arguments = ("xla", "Many steps.") if write is leases.engine_chosen else ({"fork": 9.0},)
+        with pytest.raises(LeaseLost), store.writes.begin() as session:
+            write(session, old, *arguments)
+    assert job_of(store, old).engine == "graph"
+
+
 def test_success_is_final_and_complete(store: Store) -> None:
     with store.writes.begin() as session:
         lease = make_claim(session).lease

@@ -44,6 +44,7 @@ class Timings(TypedDict):
     queue_seconds: float | None
     first_epoch_seconds: float | None
     train_seconds: float | None
+    startup: dict[str, float]
 
 
 class DatasetRef(TypedDict):
@@ -94,6 +95,7 @@ class JobAnswer(TypedDict):
     params_count: int
     device: str | None
     engine: str | None
+    engine_why: str | None
     environment: dict[str, Any]
     steps_seconds: dict[str, float]
     mlflow: MlflowLink

@@ -81,11 +81,23 @@ def job(one: JobAnswer, asked: Sequence[Evaluation] = ()) -> RenderableType:
         "trained for": seconds(timings["train_seconds"]),
         "attempts": str(one["attempts"]),
         "device": one["device"],
-        "engine": one["engine"],
+        "engine": _engine(one),
         "MLflow": _mlflow(one),
         "evaluations": Text("\n".join(_told(one) for one in asked if one["state"] == "succeeded")),
     }
     return _pairs(rows)
+
+
+def startup(one: JobAnswer) -> RenderableType:
+    """Where the time went until the first epoch of the last attempt was stored."""
+    spent = one["timings"]["startup"]
+    if not spent:
+        return Text("No epoch is finished yet.")
+    table = _table("until the first epoch", "seconds", right=True)
+    for name, value in spent.items():
+        table.add_row(name.replace("_", " "), f"{value:.3f}")
+    table.add_row("together", f"{sum(spent.values()):.3f}")
+    return table
 
 
 def history(table_of: History, *, last: int | None = None) -> RenderableType:
@@ -421,6 +433,11 @@ def _best(one: JobAnswer) -> str | None:
 def _mlflow(one: JobAnswer) -> str | None:
     url = one["mlflow"]["url"]
     return url if url is None or one["mlflow"]["synced"] else f"{url} (being copied)"
+
+
+def _engine(one: JobAnswer) -> Text | None:
+    why = f" ({one['engine_why']})" if one["engine_why"] else ""
+    return Text(f"{one['engine']}{why}") if one["engine"] else None
 
 
 def _version(version: str | None) -> str:

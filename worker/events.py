@@ -1,6 +1,7 @@
 """What a supervisor and its trainer say to each other: JSON over a pipe, never pickle."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -220,6 +221,16 @@ def decode(message: bytes) -> Event:
         raise ValueError(f"not an event of a trainer: {message[:200]!r}")
     event: Event = reader.validate_python(facts)
     return event
+
+
+def encode_all(events: Sequence[Event]) -> bytes:
+    """Events that travel together, as one message: a line each."""
+    return b"\n".join(encode(event) for event in events)
+
+
+def decode_all(message: bytes) -> list[Event]:
+    """The events in a message, in order. Raises ValueError for anything else."""
+    return [decode(line) for line in message.split(b"\n")]
 
 
 class Paper(pydantic.BaseModel):

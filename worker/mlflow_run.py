@@ -117,6 +117,8 @@ def tags(record: Record, public_url: str | None) -> list[RunTag]:
         "trainshed.spec_sha256": job.spec_sha256,
         "trainshed.dataset": f"{job.dataset_name}@{job.dataset_version}",
         "trainshed.device": record.device,
+        "trainshed.engine": job.engine,
+        "trainshed.engine_why": job.engine_why,
         "trainshed.reason": job.reason,
         "trainshed.parent": job.parent_id,
         "trainshed.relation": job.relation,

@@ -3,7 +3,7 @@
 from concurrent.futures import Future
 from typing import Any
 
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency.thread import TaskPool
 from kombu.asynchronous import get_event_loop
 
 
@@ -14,7 +14,7 @@ class Threads(TaskPool):
     see the end of a task only when it wakes by itself, up to a second later, and a job waited as long.
     """
 
-    def on_apply(self, *args: Any, **options: Any) -> ApplyResult:
+    def on_apply(self, *args: Any, **options: Any) -> Any:
         """Run a task in a thread."""
         result = super().on_apply(*args, **options)
         result.f.add_done_callback(_wake_the_loop)

@@ -44,14 +44,16 @@ class Station:
 
 def run_next(station: Station, slot: Slot) -> bool:
     """Claim the job whose turn it is, train it, store the verdict; False if there was none."""
+    began = time.time()
     with station.store.writes.begin() as session:
         claim = leases.claim(session, station.worker, slot.label, station.settings.lease_seconds)
     if claim is None:
         return False
     log.info("job %s: attempt %d on %s", claim.lease.job_id, claim.lease.attempt, slot.label)
     try:
-        with station.trainers.start(_order(station, claim, slot), _log_path(station, claim)) as trainer:
-            _Supervision(station, claim, trainer).run()
+        order = _order(station, claim, slot)
+        with station.trainers.start(order, _log_path(station, claim)) as trainer:
+            _Supervision(station, claim, trainer, Start(began, order.sent_at or began)).run()
     except LeaseLost as error:
         log.warning("%s The trainer was ended.", error)
     except Exception as error:
@@ -94,14 +96,31 @@ def _order(station: Station, claim: Claim, slot: Slot) -> events.TrainOrder:
         best=None if claim.best is None else events.BestEpoch(**claim.best),
         is_continued=claim.is_continued,
         compiled=str(artifacts.compiled_programs(root)),
+        sent_at=time.time(),
         device=slot.device,
     )
+
+
+@dataclass(frozen=True)
+class Start:
+    """An attempt's first moments, in seconds since 1970 by this machine's clock."""
+
+    claiming_at: float
+    sent_at: float
+
+    def told(self, seconds: dict[str, float], now: float) -> dict[str, float]:
+        """The trainer's seconds, between what came before them and what came after."""
+        claim = self.sent_at - self.claiming_at
+        # A clock may be set back.
+        deliver = max(0.0, now - self.sent_at - sum(seconds.values()))
+        return {"claim": claim, **seconds, "deliver": deliver}
 
 
 class _Supervision:
     """Listens to one trainer until the verdict is stored."""
 
-    def __init__(self, station: Station, claim: Claim, trainer: Trainer) -> None:
+    def __init__(self, station: Station, claim: Claim, trainer: Trainer, start: Start) -> None:
+        self._start = start
         self._station = station
         self._settings = station.settings
         self._claim = claim
@@ -111,6 +130,7 @@ class _Supervision:
         self._monitor = Monitor.of(claim.spec)
         self._best = claim.best
         self._fraction = 0.0
+        self._startup: dict[str, float] | None = None
         self._verdict: events.Event | None = None
         self._is_unwanted = False
         self._beat_at = time.monotonic()
@@ -141,18 +161,30 @@ class _Supervision:
             match event:
                 case events.EpochEnded():
                     ended.append(event)
-                case events.Progress():
-                    self._fraction = event.fraction
-                case events.Ready():
-                    self._add(leases.note_environment, _environment(event))
-                case events.Resumed():
-                    self._add(leases.resumed, event.epoch)
-                case events.CheckpointSkipped():
-                    self._add(leases.checkpoint_skipped, event.path, event.why)
                 case events.Finished() | events.Stopped() | events.Failed():
                     self._verdict = event
+                case _:
+                    self._note_on_the_way(event)
         if ended:
             self._note_epochs(ended)
+
+    def _note_on_the_way(self, event: events.Event) -> None:
+        match event:
+            case events.Progress():
+                self._fraction = event.fraction
+            case events.Ready():
+                self._add(leases.note_environment, _environment(event))
+            case events.EngineChosen():
+                self._add(leases.engine_chosen, event.engine, event.why)
+            case events.StartedUp():
+                self._startup = event.seconds
+            case events.Resumed():
+                self._add(leases.resumed, event.epoch)
+            case events.CheckpointSkipped():
+                self._add(leases.checkpoint_skipped, event.path, event.why)
+
+    def _write_startup(self, seconds: dict[str, float], session: Any) -> None:
+        leases.started_up(session, self._lease, self._start.told(seconds, time.time()))
 
     def _note_epochs(self, ended: list[events.EpochEnded]) -> None:
         for epoch in ended:
@@ -161,6 +193,10 @@ class _Supervision:
         self._beat_at = time.monotonic()
         results = [_result(epoch) for epoch in ended]
         self._add(leases.write_epochs, results, self._settings.lease_seconds, self._best)
+        if self._startup is not None:
+            # After the epoch, as it tells when that was written.
+            self._writes.add(functools.partial(self._write_startup, self._startup))
+            self._startup = None
 
     def _add(self, write: Callable[..., None], *arguments: Any) -> None:
         self._writes.add(lambda session: write(session, self._lease, *arguments))

@@ -69,7 +69,14 @@ def ls(
     session.hint("trainshed show JOB", "trainshed watch JOB")
 
 
-def show(context: typer.Context, job: JobArgument = "last", output: Output = None) -> None:
+def show(
+    context: typer.Context,
+    job: JobArgument = "last",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also where the time went until its first epoch.")
+    ] = False,
+    output: Output = None,
+) -> None:
     """Show a job."""
     session = session_of(context, output)
     found = session.client.find(job)
@@ -79,6 +86,8 @@ def show(context: typer.Context, job: JobArgument = "last", output: Output = Non
     from trainshed import tables
 
     session.print(tables.job(found.data, found.evaluations() if found.has_ended else []))
+    if verbose:
+        session.print(tables.startup(found.data))
     session.hint(f"trainshed history {short(found)}", f"trainshed plot {short(found)}")
 
 
