@@ -135,11 +135,13 @@ class Trainer:
         self.process = process
         self.pipe = pipe
         self.said: list[events.Event] = []
+        self._arrived: list[events.Event] = []
 
     def until(self, *kinds: type[events.Event]) -> events.Event:
         deadline = time.monotonic() + SECONDS
-        while self.pipe.poll(max(0.0, deadline - time.monotonic())):
-            self.said.append(events.decode(self.pipe.recv_bytes()))
+        while self._arrived or self.pipe.poll(max(0.0, deadline - time.monotonic())):
+            self._arrived = self._arrived or events.decode_all(self.pipe.recv_bytes())
+            self.said.append(self._arrived.pop(0))
             if isinstance(self.said[-1], kinds):
                 return self.said[-1]
         raise AssertionError(f"the trainer fell silent after {self.said[-3:]}")

@@ -1,5 +1,6 @@
 """Where a trainer process begins. TensorFlow is imported below, after the process has been set up for it."""
 
+import gc
 import os
 import queue
 import signal
@@ -7,7 +8,8 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from worker.events import STOP, Device, Event, PredictRequest, decode_order, decode_request, encode
+from worker.events import STOP, Device, Event, PredictRequest, decode_order, decode_request
+from worker.outbox import Outbox
 
 WARM, COLD = b"warm", b"cold"
 SUPERVISOR_IS_GONE = 70
@@ -19,7 +21,7 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sending = threading.Lock()
+        self._outbox = Outbox(self._send)
         self._stop = threading.Event()
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._is_over = False
@@ -40,17 +42,21 @@ class Line:
         return None if message is None else decode_request(message)
 
     def send(self, event: Event) -> None:
-        """Tell the supervisor; a trainer that nobody listens to ends at once."""
+        """Tell the supervisor, soon and in order; returns at once."""
+        self._outbox.put(event)
+
+    def _send(self, message: bytes) -> None:
         try:
-            with self._sending:
-                self._connection.send_bytes(encode(event))
+            self._connection.send_bytes(message)
         except OSError:
+            # A trainer that nobody listens to ends at once.
             os._exit(SUPERVISOR_IS_GONE)
 
     def send_last(self, verdict: Event) -> None:
         """Send the verdict and end the process at once; clean-up by libraries could only hang."""
         self._is_over = True
         self.send(verdict)
+        self._outbox.drain()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -76,6 +82,8 @@ def main(connection: Connection, log: Connection, order: bytes) -> None:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     log.close()
+    # What the forkserver imported stays: each full collection would look at all of it, for half a second.
+    gc.freeze()
     wanted = decode_order(order)
     choose_device(wanted.device)
     line = Line(connection)

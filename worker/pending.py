@@ -1,7 +1,6 @@
 """Writes that wait for a store that is away, kept in order."""
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from sqlalchemy.exc import OperationalError, TimeoutError
@@ -14,11 +13,13 @@ log = logging.getLogger(__name__)
 
 
 class PendingWrites:
-    """A queue of writes, each in a transaction of its own. A write may be tried twice: it must bear that."""
+    """A queue of writes; those that wait together are one transaction. A write may be tried twice: it must
+    bear that.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: deque[Write] = deque()
+        self._waiting: list[Write] = []
 
     def add(self, write: Write) -> None:
         """Put a write behind the others."""
@@ -31,12 +32,14 @@ class PendingWrites:
 
     def flush(self) -> bool:
         """Store what can be stored; False if the store is away and something waits. Raises LeaseLost."""
-        while self._waiting:
-            try:
-                with self._store.writes.begin() as session:
-                    self._waiting[0](session)
-            except (OperationalError, TimeoutError) as error:
-                log.warning("the store is away, %d writes wait: %s", len(self._waiting), error)
-                return False
-            self._waiting.popleft()
+        if not self._waiting:
+            return True
+        try:
+            with self._store.writes.begin() as session:
+                for write in self._waiting:
+                    write(session)
+        except (OperationalError, TimeoutError) as error:
+            log.warning("the store is away, %d writes wait: %s", len(self._waiting), error)
+            return False
+        self._waiting.clear()
         return True

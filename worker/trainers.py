@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from worker import entry
-from worker.events import STOP, Event, Order, PredictRequest, decode, encode_order, encode_request
+from worker.events import STOP, Event, Order, PredictRequest, decode_all, encode_order, encode_request
 from worker.log_lines import LogLines
 
 # Modules of a trainer, imported once in the forkserver. A name that does not exist is passed over in silence.
@@ -75,7 +75,7 @@ class Trainer:
 
     def _receive(self) -> list[Event]:
         try:
-            return [decode(self._pipe.recv_bytes())]
+            return decode_all(self._pipe.recv_bytes())
         except (EOFError, OSError):
             self._open.remove(self._pipe)
             return []
