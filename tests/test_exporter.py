@@ -183,6 +183,7 @@ class Lab:
             "created_at": START,
             "started_at": START + 1500,
             "timings": {},
+            "startup": {},
             "environment": {"tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.4.6", "threads": 2},
             "mlflow_epochs": 0,
         } | changes

@@ -58,12 +58,14 @@ class MlflowCopy:
         self._client = MlflowClient(tracking_uri=settings.mlflow_url)
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, str] = {}
+        self._told: dict[str, dict[str, str]] = {}
         self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="picture")
 
     def forget(self, job_id: str) -> None:
         """Look for the job's run anew: somebody may have deleted it, or MLflow may have been emptied."""
         self._experiments.clear()
         self._runs.pop(job_id, None)
+        self._told.pop(job_id, None)
 
     def follow(self, job_id: str) -> None:
         """Send the epochs that a checkpoint covers by now."""
@@ -73,7 +75,7 @@ class MlflowCopy:
             # A checkpoint was lost with epochs that MLflow has: it cannot unlearn them.
             self._discard_run(job_id, run_id)
             return
-        self._send_points(run_id, mlflow_run.epoch_points(record.epochs), self._tags(record))
+        self._send_points(run_id, mlflow_run.epoch_points(record.epochs), self._new_tags(record))
         with self._store.writes.begin() as session:
             export.note_epochs(session, job_id, run_id, record.job.epochs_covered)
 
@@ -117,6 +119,12 @@ class MlflowCopy:
 
     def _tags(self, record: Record) -> list[RunTag]:
         return mlflow_run.tags(record, self._public_url)
+
+    def _new_tags(self, record: Record) -> list[RunTag]:
+        """Those that the run lacks: MLflow spends more time on the tags of a call than on its points."""
+        tags = {tag.key: tag.value for tag in self._tags(record)}
+        told, self._told[record.job.id] = self._told.get(record.job.id, {}), tags
+        return [RunTag(key, value) for key, value in tags.items() if told.get(key) != value]
 
     def _settle_run(self, job_id: str) -> str:
         """Find or make the job's only run, and describe it."""
