@@ -358,6 +358,7 @@ def test_every_command_speaks_json_before_or_after_its_name(
     [
         (["ls"], ["00000001", "tiny", "running", "1/3", "val_accuracy 0.8500", "fashion_mnist"]),
         (["show"], [make_id(1), "266,610", "course:ds3", "MLflow"]),
+        (["show", "-v"], [make_id(1), "No epoch is finished yet."]),
         (["history"], ["loss", "val_accuracy", "0.8850", "nan"]),
         (["history", "--csv"], ["epoch,loss"]),
         (["queue"], ["1 running on 1 slot,", "w1", "1/1"]),
