@@ -18,4 +18,8 @@ class Timings:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Take in what was timed elsewhere."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
