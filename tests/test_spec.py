@@ -1,5 +1,6 @@
 """The spec: short forms, defaults written out, and a dump that reads back as itself."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import pytest
 
 from services.checking import check
 from services.documents import read_document
-from services.spec import FractionOfRows, TrainSpec
+from services.spec import FitSpec, FractionOfRows, ModelSpec, TrainSpec
 from services.states import Split
-from tests.specs import FASHION, GONE, HOUSING, make_document, make_layers
+from tests.specs import FASHION, GONE, HOUSING, make_document, make_layers, make_schema
 
+PAGE = Path(__file__).parents[1] / "docs" / "spec.md"
+SHOWN = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+
+KINDS = {"fit": FitSpec, "model": ModelSpec}
 
 
 def make_spec(base: dict[str, Any] = FASHION, **changes: Any) -> TrainSpec:
@@ -24,6 +29,16 @@ def test_examples_read_and_their_dump_reads_back_as_itself(path: Path) -> None:
     dump = spec.model_dump(mode="json")
     assert check(dump, None) == spec
     assert check(dump, None).model_dump(mode="json") == dump
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_what_the_page_shows_is_a_spec(text: str) -> None:
+    check(read_document(text.encode(), "application/yaml", limit=10**6), make_schema())
+
+
+def test_every_key_of_fit_and_of_model_has_its_line_on_the_page() -> None:
+    lines = set(re.findall(r"^\| `((?:fit|model)\.\w+)`", PAGE.read_text(), re.MULTILINE))
+    assert lines == {f"{name}.{key}" for name, kind in KINDS.items() for key in kind.model_fields}
 
 
 def test_a_dump_writes_every_default_out() -> None:
