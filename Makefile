@@ -12,6 +12,7 @@ NAME ?= start
 
 VENV := .venv
 BIN := $(VENV)/bin
+CONTENDERS := .venv-bench
 STAMP := $(VENV)/.installed-$(LOCK)
 
 # Without .pyc files `import tensorflow` takes 21 s instead of 8 s, in every process that needs it.
@@ -19,10 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test client bench sure format format-check lint types imports lock
+.PHONY: help setup demo up test client bench bench-contenders sure format format-check lint types imports lock
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with everything, every package checked against its hash
 
@@ -38,8 +39,12 @@ test: setup ## Run the tests
 client: setup ## Make the synchronous client from the asynchronous one
 	$(BIN)/python -m tools.sync_client
 
-bench: setup ## Measure: how soon a small job starts; NAME=streams: what open event streams cost
+bench: setup ## Measure: how soon a small job starts; docs/benchmarks.md has the other NAMEs
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+bench-contenders: setup ## Install PyTorch and JAX, some GB, beside the project for NAME=engine
+	test -x $(CONTENDERS)/bin/python || $(PYTHON) -m venv $(CONTENDERS)
+	$(BIN)/uv pip sync --quiet --python $(CONTENDERS)/bin/python --require-hashes requirements/bench.txt
 
 # One after the other and the tests last, with -j too, so that the output ends with pytest's closing line.
 sure: setup ## Run all that CI runs: format, lint, types, imports, tests
@@ -70,7 +75,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 lock: setup ## Resolve requirements/*.in again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
-	@set -e; for name in uv api mlflow server-cpu server-gpu; do \
+	@set -e; for name in uv api mlflow server-cpu server-gpu bench; do \
 		echo "requirements/$$name.txt"; \
 		$(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; \
 	done
