@@ -5,68 +5,38 @@ has the jobs, and sends one row many times over HTTP. A first answer waits for a
 three models are kept loaded, so that asking five in turn loads each time.
 """
 
-import argparse
-import json
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.start import CHECKOUT, machine, ready_client
-from trainshed.client import Client
-from trainshed.ports import free_port
+from benchmarks import results
+from benchmarks.service import CHECKOUT, running_service, wait_until_copied
 
 ROW = [[5.1, 3.5, 1.4, 0.2]]
 PAUSE_SECONDS = 0.05
 # More than are kept loaded.
 MODELS = 5
 ROUNDS = 2
-COPY_SECONDS = 120
 
 
 def main() -> None:
-    """Print a table, and JSON after it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
+    """Print a table and write JSON."""
+    parser = results.options("predict", __doc__ or "")
     parser.add_argument("--requests", type=int, default=200)
-    requests = parser.parse_args().requests
-    with tempfile.TemporaryDirectory() as folder:
-        home, port = Path(folder) / "home", free_port()
-        command = [sys.executable, "-m", "trainshed", "up", "--home", str(home), "--port", str(port)]
-        command += ["--mlflow-port", str(free_port())]
-        with (Path(folder) / "up.log").open("wb") as log:
-            service = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
-        try:
-            client = ready_client(home, port)
-            jobs = [
-                client.submit(CHECKOUT / "examples" / "iris.yaml", overrides={"seed": seed}).wait().id
-                for seed in range(MODELS)
-            ]
-            _wait_until_copied(client, jobs)
-            headers = {"Authorization": f"Bearer {(home / 'key').read_text().strip()}"}
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
-                report = {"machine": machine(), "milliseconds": _measure(http, jobs, requests)}
-        finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait()
+    options = parser.parse_args()
+    report = results.begin()
+    with running_service() as service:
+        spec = CHECKOUT / "examples" / "iris.yaml"
+        jobs = [service.run(spec, {"seed": seed}).id for seed in range(MODELS)]
+        # Copying takes the processors for some seconds; the figures are of a service at rest.
+        wait_until_copied(service.client, jobs)
+        with httpx.Client(base_url=service.url, headers=service.headers, timeout=60) as http:
+            report["milliseconds"] = _measure(http, jobs, 20 if options.quick else options.requests)
     for name, value in report["milliseconds"].items():
         print(f"{name:32} {value:8.1f} ms")
-    print("\n" + json.dumps(report))
-
-
-def _wait_until_copied(client: Client, jobs: list[str]) -> None:
-    """Copying to MLflow takes the processors for some seconds; the figures are of a service at rest."""
-    deadline = time.monotonic() + COPY_SECONDS
-    while not all(client.job(job).data["mlflow"]["synced"] for job in jobs):
-        if time.monotonic() > deadline:
-            raise SystemExit(f"MLflow did not have the jobs within {COPY_SECONDS} s")
-        time.sleep(0.5)
+    results.finish(report, options.out)
 
 
 def _measure(http: httpx.Client, jobs: list[str], requests: int) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.start import machine, pss_mb
+from benchmarks.machine import machine
+from benchmarks.processes import own_cpu_seconds, pss_mb
 from services import datasets, jobs, keys, leases, results
 from services.catalogue import CATALOGUE
 from services.checking import check
@@ -71,17 +72,11 @@ def main() -> None:
 @contextmanager
 def _core_percent(processes: dict[str, int], found: dict[str, float]) -> Iterator[None]:
     """Adds to `found` what each process took of one core, in percent."""
-    before, started = {name: _cpu_seconds(pid) for name, pid in processes.items()}, time.monotonic()
+    before, started = {name: own_cpu_seconds(pid) for name, pid in processes.items()}, time.monotonic()
     yield
     passed = time.monotonic() - started
     for name, pid in processes.items():
-        found[name] = 100 * (_cpu_seconds(pid) - before[name]) / passed
-
-
-def _cpu_seconds(pid: int) -> float:
-    """proc_pid_stat(5): fields 14 and 15, user and system time in ticks; the name before may hold blanks."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        found[name] = 100 * (own_cpu_seconds(pid) - before[name]) / passed
 
 
 @contextmanager

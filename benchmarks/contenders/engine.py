@@ -18,7 +18,8 @@ from worker.events import Device
 from worker.training import device
 from worker.training.building import adapt, build_model
 from worker.training.data import Table
-from worker.training.engine import LoopEngine, put_on_device
+from worker.training.engine import make_engine
+from worker.training.feeding import feed
 from worker.training.seeds import seed_epoch, shuffled
 
 SEED = 42
@@ -40,16 +41,17 @@ class _Training:
         self._rows = np.arange(len(table))
         self._model = build_model(TrainSpec.model_validate(spec_of(order)), schema_of(order, table))
         adapt(self._model, table, self._rows)
-        self._engine = LoopEngine(self._model, order["batch_size"], engine)
-        self._table = put_on_device(table)
+        self._engine = make_engine(engine, self._model, order["batch_size"])
+        self._feed = feed(table)
         self._epoch = 0
 
     def epoch(self) -> float:
         """One epoch; the mean loss."""
         seed_epoch(self._model, SEED, self._epoch)
-        *_, last = self._engine.train(self._table, shuffled(self._rows, SEED, self._epoch))
+        order = shuffled(self._rows, SEED, self._epoch)
+        metrics = self._engine.train(self._feed, order, lambda part: None)
         self._epoch += 1
-        return last.metrics["loss"]
+        return metrics["loss"]
 
 
 def spec_of(order: Order) -> dict[str, Any]:
