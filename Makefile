@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test client bench bench-contenders sure format format-check lint types imports lock
+.PHONY: help setup demo up test client bench bench-contenders bench-report sure format format-check lint types imports lock
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: setup ## Measure: how soon a small job starts; docs/benchmarks.md has the
 bench-contenders: setup ## Install PyTorch and JAX, some GB, beside the project for NAME=engine
 	test -x $(CONTENDERS)/bin/python || $(PYTHON) -m venv $(CONTENDERS)
 	$(BIN)/uv pip sync --quiet --python $(CONTENDERS)/bin/python --require-hashes requirements/bench.txt
+
+bench-report: setup ## Fill docs/benchmarks.md and its pictures from benchmarks/results/
+	$(BIN)/python -m benchmarks.report
 
 # One after the other and the tests last, with -j too, so that the output ends with pytest's closing line.
 sure: setup ## Run all that CI runs: format, lint, types, imports, tests

@@ -1,4 +1,4 @@
-"""The whole way of a training, by a script of one's own and by the service: `python -m benchmarks.end_to_end`.
+"""The whole way of a training, by a script of one's own and by the service: `make bench NAME=end_to_end`.
 
 The script is a fresh process that imports, loads, trains, evaluates and logs to the same MLflow server
 (benchmarks/own_script.py). The service is asked over HTTP: from submit until the job has ended and MLflow

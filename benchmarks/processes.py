@@ -115,6 +115,11 @@ class Peaks:
             with suppress(*GONE):
                 _raise_to(self.hwm, {name: peak_mb(child)})
 
+    def take_in(self, other: "Peaks") -> None:
+        """The larger of both."""
+        _raise_to(self.pss, other.pss)
+        _raise_to(self.hwm, other.hwm)
+
 
 def _raise_to(peaks: dict[str, float], now: dict[str, float]) -> None:
     for name, size in now.items():

@@ -50,7 +50,10 @@ class Runner:
     def __init__(self, contender: Contender, process: subprocess.Popen[str]) -> None:
         self.name = contender.name
         self._process = process
-        self.versions: dict[str, str] = self._hear()["versions"]
+        hello = self._hear()
+        self.versions: dict[str, str] = hello["versions"]
+        self.memory_mb: float = hello["memory_mb"]
+        """The peak after its imports."""
 
     def prepare(self, order: dict[str, Any]) -> dict[str, Any]:
         """Let it build and train unmeasured: how long that took, and the threads if it chose how many."""
@@ -60,7 +63,7 @@ class Runner:
         return {"contender": self.name, "prepare_seconds": time.perf_counter() - began, **answer}
 
     def run(self) -> dict[str, float]:
-        """One turn: seconds, cpu_seconds, loss."""
+        """One turn: seconds, cpu_seconds, loss, and the peak of memory_mb so far."""
         self._say("go")
         measured = self._hear()
         self._hear()
@@ -107,8 +110,19 @@ def _process(contender: Contender, errors: Any) -> Iterator[subprocess.Popen[str
 
 
 def race(runners: Sequence[Runner], order: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
-    """Measure an order: in each round every runner has one turn, each round begins with another runner."""
-    measured = [{**runner.prepare(order), "turns": []} for runner in runners]
+    """Measure an order that is the same for all."""
+    return take_turns(runners, prepared(runners, [order] * len(runners)), rounds)
+
+
+def prepared(runners: Sequence[Runner], orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Let each take its order; to be filled with turns."""
+    return [{**runner.prepare(order), "turns": []} for runner, order in zip(runners, orders, strict=True)]
+
+
+def take_turns(
+    runners: Sequence[Runner], measured: list[dict[str, Any]], rounds: int
+) -> list[dict[str, Any]]:
+    """In each round every runner has one turn, and each round begins with another one."""
     for number in range(rounds):
         for place in range(len(runners)):
             index = (number + place) % len(runners)

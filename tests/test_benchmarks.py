@@ -3,14 +3,17 @@
 import pytest
 
 from benchmarks.engine import ratios, with_limit
+from benchmarks.growth import exponents
 from benchmarks.limit import (
     Product,
     operations_of_an_epoch,
     products_of_a_step,
     steps_of_an_epoch,
 )
+from benchmarks.report import PAGE, SECTIONS, filled, standing
 from benchmarks.summary import exponent, percentile, spread
 from benchmarks.table import markdown_table, seconds, text_table
+from benchmarks.throughput import summary
 
 
 def test_a_step_has_no_gradient_of_the_first_layers_input() -> None:
@@ -78,3 +81,39 @@ def test_tables_line_up() -> None:
         "| --- | ---: |",
         "| c | 1 |",
     ]
+
+
+def test_jobs_a_minute_count_from_the_first_submit_to_the_last_end() -> None:
+    timings = [
+        {
+            "created_at": f"2026-01-01T00:00:0{number}+00:00",
+            "finished_at": f"2026-01-01T00:00:{10 * number + 10}+00:00",
+            "first_epoch_seconds": float(number),
+        }
+        for number in range(3)
+    ]
+    told = summary(timings)
+    assert (told["jobs"], told["jobs_a_minute"]) == (3, 6.0)
+    assert told["first_epoch"] == {"p50": 1.0, "p99": 2.0}
+    assert told["end"] == {"p50": 19.0, "p99": 28.0}
+
+
+def test_growth_is_fitted_for_time_and_memory() -> None:
+    points = [{"size": n, "seconds": {"median": 3 * n}, "memory_mb": 7 * n**2} for n in (1, 2, 4)]
+    fitted = exponents(points)
+    assert fitted == {"exponent_of_time": pytest.approx(1), "exponent_of_memory": pytest.approx(2)}
+
+
+def test_the_page_has_a_place_for_each_section() -> None:
+    page = PAGE.read_text()
+    for name in SECTIONS:
+        assert f"<!-- {name} -->\n\nnew\n\n<!-- end of {name} -->" in filled(page, name, "new")
+    with pytest.raises(ValueError, match="no marks for other"):
+        filled(page, "other", "new")
+
+
+def test_a_loss_is_called_one() -> None:
+    medians = {"Trainshed xla": 2.0, "Trainshed graph": 4.0, "model.fit": 8.0, "JAX scan": 1.0, "limit": 0.5}
+    epochs = [_epoch(name, median) for name, median in medians.items()]
+    last = standing({"races": [{"workload": "w", "batch_size": 32, "epochs": epochs}]}).splitlines()[-1]
+    assert last == "| w, batch 32 | xla 2.00 s | JAX scan 1.00 s | 2.00 ×, slower | 0.25 × |"

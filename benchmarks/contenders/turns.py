@@ -6,6 +6,7 @@ in a read, which costs nothing.
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ class Turns:
     def done(self, loss: float) -> None:
         """The turn's work is done; `loss` is a number, so the work is."""
         wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        self._answer({"seconds": wall, "cpu_seconds": cpu, "loss": loss})
+        self._answer({"seconds": wall, "cpu_seconds": cpu, "loss": loss, "memory_mb": _peak_mb()})
 
     def _answer(self, facts: dict[str, Any]) -> None:
         self._answers.write(json.dumps(facts) + "\n")
@@ -49,10 +50,14 @@ def take_part(contend: Callable[[Order, Turns], None], versions: Callable[[], di
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     lines = iter(sys.stdin.readline, "")
-    answers.write(json.dumps({"versions": versions()}) + "\n")
+    answers.write(json.dumps({"versions": versions(), "memory_mb": _peak_mb()}) + "\n")
     answers.flush()
     for line in lines:
         contend(json.loads(line), Turns(lines, answers))
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def choose_threads(run: Callable[[], object], set_threads: Callable[[int], object]) -> int:
