@@ -146,7 +146,7 @@ def _from_first_to_last(service: Service, job: Job) -> float:
     store = open_store(f"sqlite:///{service.home / 'trainshed.db'}")
     with store.reads.begin() as session:
         ends = list(session.scalars(select(Epoch.ended_at).where(Epoch.job_id == job.id).order_by("epoch")))
-    return (ends[-1] - ends[0]).total_seconds()
+    return (ends[-1] - ends[0]) / 1000
 
 
 def rows_of(case: dict[str, Any]) -> list[tuple[str, ...]]:
