@@ -47,6 +47,7 @@ def test_a_spec_as_json_becomes_a_queued_job(http: httpx.Client, store: Store) -
         "early_stopping": None,
         "class_weight": None,
         "shuffle": True,
+        "engine": "auto",
     }
     assert job["dataset"] == {"name": "iris", "version": None}
     assert job["queue"]["position"] == 1

@@ -52,15 +52,15 @@ def test_an_epoch_is_weighed_as_by_stock_fit(tmp_path: Path, class_weight: dict[
 
 def beside_stock_fit(spec_: dict[str, Any], dataset: dict[str, Any]) -> tuple[Any, Any]:
     from worker.training.building import build_model
-    from worker.training.engine import LoopEngine
+    from worker.training.engine import make_engine
     from worker.training.evaluating import Splits
 
     spec = TrainSpec.model_validate(spec_)
     splits = Splits(events.DatasetPlace.model_validate(dataset), spec)
     ours, stock = (build_model(spec, splits.schema) for _ in range(2))
-    loop, order = LoopEngine(ours, spec.fit.batch_size, "graph"), splits.cut.train
-    trained = list(loop.train(splits.table, order))[-1].metrics
-    validated = list(loop.evaluate(splits.table, splits.cut.validation))[-1].metrics
+    loop, order = make_engine("graph", ours, spec.fit.batch_size), splits.cut.train
+    trained = loop.train(splits.feed, order, lambda part: None)
+    validated = loop.evaluate(splits.feed, splits.cut.validation, lambda part: None)
 
     table = splits.unsealed
     assert table.w is not None
