@@ -21,6 +21,8 @@ from services.store import Store
 
 T = TypeVar("T")
 JOB_LOOK_SECONDS = 0.25
+# Telling one takes 0.15 ms or more: with hundreds, whoever sends requests would wait for the telling.
+LOOK_SECONDS_A_FOLLOWER = 0.004
 LIST_LOOK_SECONDS = 0.5
 # A change is seen when its transaction ends, which may be later than others that began after it.
 OVERLAP_MS = 10_000
@@ -180,7 +182,8 @@ class Watch:
 
     async def _look_at_jobs(self) -> None:
         while self._topics:
-            await asyncio.sleep(JOB_LOOK_SECONDS)
+            followers = sum(topic.followers for topic in self._topics.values())
+            await asyncio.sleep(max(JOB_LOOK_SECONDS, followers * LOOK_SECONDS_A_FOLLOWER))
             asked = dict(self._topics)
             try:
                 found = await self.read(feed.revisions, list(asked))

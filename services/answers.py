@@ -51,9 +51,9 @@ class Timings(Answer):
     first_epoch_seconds: float | None = Field(description="From submit to the end of its own first epoch.")
     train_seconds: float | None = Field(description="Sum of its epochs' seconds, without the inherited ones.")
     startup: dict[str, float] = Field(
-        description="Where the last attempt's time went, in order: `queue`, `claim`, `fork`, `imports`, "
-        "`device`, `data`, `build`, `resume`, `trace_and_compile`, `first_epoch`, and `deliver` until that "
-        "epoch was stored. Empty before."
+        description="Where the last attempt's time went, in order: `queue`, `claim`, `fork`, `device`, "
+        "`data`, `build`, `resume`, `trace_and_compile`, `first_epoch`, and `deliver` until that epoch was "
+        "stored. Empty before."
     )
 
 

@@ -315,7 +315,7 @@ class Epoch(Base):
     learning_rate: Mapped[float]
     """Learning rate at the epoch's end."""
     seconds: Mapped[float]
-    """Wall clock of training and validation, measured by the trainer."""
+    """Wall clock of training and validation, without tracing and compiling, measured by the trainer."""
     examples: Mapped[int]
     """Training examples seen in the epoch."""
     ended_at: Mapped[Millis]

@@ -127,7 +127,7 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class EpochEnded(Event):
-    """One line of the history. `seconds` holds training and validation, not the checkpoint."""
+    """One line of the history. `seconds` holds training and validation; no tracing, compiling, checkpoint."""
 
     event: ClassVar[str] = "epoch"
     epoch: int

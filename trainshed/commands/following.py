@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainshed.commands.session import OUTCOMES, Session, short
+from trainshed.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,12 @@ def follow_to_end(session: Session, job: "Job") -> None:
                 session.print_json(snapshot)
         else:
             _show_live(session, job, away)
+    except NotFound:
+        # It was there when it was asked for first.
+        if session.is_json:
+            session.print_json({"deleted": job.id})
+        typer.echo(f"Job {job.id} was deleted while it was watched.", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo(f"The job goes on without us: trainshed watch {short(job)}", err=True)
         raise

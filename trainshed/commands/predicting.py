@@ -19,7 +19,7 @@ from trainshed.commands.session import (
     session_of,
     short,
 )
-from trainshed.errors import RowsDoubtful
+from trainshed.errors import NotFound, RowsDoubtful
 
 if TYPE_CHECKING:
     from trainshed.answers import Predicted
@@ -78,8 +78,11 @@ def predict(
 
 
 def _class_names(session: Session, job: "Job") -> list[str]:
-    """What the columns of probabilities are called: classes, or labels."""
-    schema = session.client.datasets.get(job.data["dataset"]["name"])["schema"] or {}
+    """What the columns of probabilities are called: classes, or labels. A deleted dataset has no names."""
+    try:
+        schema = session.client.datasets.get(job.data["dataset"]["name"])["schema"] or {}
+    except NotFound:
+        return []
     target = schema.get("target") or {}
     return list(target.get("class_names") or target.get("names") or [])
 

@@ -132,7 +132,7 @@ class Training:
     def _startup(self, first_epoch: float) -> dict[str, float]:
         starting = self._engine.starting_seconds
         before = {name: self._timings.seconds[name] for name in STARTUP if name in self._timings.seconds}
-        return before | {"trace_and_compile": starting, "first_epoch": first_epoch - starting}
+        return before | {"trace_and_compile": starting, "first_epoch": first_epoch}
 
     def _prepare(self) -> None:
         with self._timings.of("data"):
@@ -214,11 +214,11 @@ class Training:
             )
 
     def _run_epoch(self, epoch: int) -> EpochEnded:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._engine.starting_seconds
         metrics = self._train(epoch)
         if len(self._cut.validation):
             metrics |= self._validate(epoch)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began - (self._engine.starting_seconds - before)
         self._splits.check_files()
         self._judge(epoch, metrics)
         return EpochEnded(
