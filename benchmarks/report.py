@@ -76,7 +76,11 @@ def _by_batch(races: Sequence[Report]) -> str:
 def _cell(race: Report, name: str) -> str:
     epoch = next(one for one in race["epochs"] if one["contender"] == name)
     taken = seconds(epoch["seconds"]["median"])
-    return f"{taken}, {epoch['by']}" if "by" in epoch else f"{taken} ({times(ratios(race)[name][1])})"
+    # Time on the clock without CPU time is another's use of the machine.
+    used = f"{seconds(epoch['cpu_seconds']['median'])} of CPU"
+    if "by" in epoch:
+        return f"{taken}, {used}, {epoch['by']}"
+    return f"{taken} ({times(ratios(race)[name][1])}), {used}"
 
 
 def standing(report: Report) -> str:
