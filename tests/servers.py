@@ -44,9 +44,10 @@ class Message:
 class Stream:
     """An open event stream. Iterating it waits for what comes next; it ends when the server closes."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, last_id: str | None) -> None:
         self.response = response
-        self.last_id: str | None = None
+        # As browsers do: what comes first may have no id.
+        self.last_id = last_id
         self._lines = response.iter_lines()
 
     def __iter__(self) -> Iterator[Message]:
@@ -80,4 +81,4 @@ def open_stream(
         if response.status_code != 200:
             response.read()
         assert response.status_code == 200, response.text
-        yield Stream(response)
+        yield Stream(response, last_id)

@@ -775,26 +775,27 @@ def test_the_last_used_models_stay_loaded_for_a_while(
     assert model_processes() - others == set()
 
 
-def test_a_process_that_dies_at_each_try_makes_a_failure(workshop: Workshop, predictor: Predictor) -> None:
+def test_a_process_that_dies_at_each_try_makes_a_failure(
+    workshop: Workshop, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = workshop.trainers.open
+
+    def start_and_kill(*arguments: Any) -> Any:
+        # At once: it could answer before somebody who looks for it finds it.
+        started = start(*arguments)
+        started.kill()
+        return started
+
+    monkeypatch.setattr(workshop.trainers, "open", start_and_kill)
     with workshop.store.writes.begin() as session:
         id_ = ask(session, workshop.jobs["labels"], **INSTANCES)
     for tries in range(1, errands.MOST_ATTEMPTS + 1):
-        killer = Thread(target=kill_the_next, args=(model_processes(),))
-        killer.start()
         assert predictor.step()
-        killer.join()
         with workshop.store.reads.begin() as session:
             row = session.get_one(Prediction, id_)
         assert row.attempts == tries
     assert row.state is EvaluationState.FAILED
     assert "signal 9" in (row.detail or "")
-
-
-def kill_the_next(before: set[int]) -> None:
-    """Kill the model process that appears."""
-    wait_until(lambda: bool(model_processes() - before), 60)
-    for child in model_processes() - before:
-        os.kill(child, signal.SIGKILL)
 
 
 def test_a_prediction_under_way_waits_for_the_next_worker_when_this_one_stops(
