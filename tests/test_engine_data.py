@@ -1,6 +1,7 @@
 """What a trainer keeps on the device, in its files and in the folder of compiled programs."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,24 @@ def test_a_dataset_file_that_changes_under_the_trainer_ends_the_job(
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (verdict.reason, "train/y.npy" in verdict.message) == (Reason.BAD_DATA, True)
     assert len(trainer.history()) < 1000
+
+
+@pytest.mark.parametrize("length", [0, 200])
+def test_a_dataset_file_that_is_cut_under_the_trainer_has_a_verdict_at_the_next_try(
+    root: Path, images: dict[str, Any], length: int
+) -> None:
+    """The tensor is the file's pages: the first trainer is killed by the kernel, which is retried."""
+    order = make_order(root, images, make_spec(fit__epochs=5000), job=f"cut-{length}")
+    file = Path(images["path"]) / "train" / "x.npy"
+    whole, times = file.read_bytes(), file.stat()
+    with trainer_for(order, root / "log.txt") as trainer:
+        trainer.until(events.EpochEnded)
+        os.truncate(file, length)
+        with pytest.raises(EOFError):
+            trainer.verdict()
+        trainer.process.join(10)
+        assert trainer.process.exitcode == -signal.SIGBUS
+    verdict = run(make_order(root, images, make_spec(), job=f"cut-again-{length}"), root)[0]
+    file.write_bytes(whole)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (verdict.reason, "train/x.npy" in verdict.message) == (Reason.BAD_DATA, True)

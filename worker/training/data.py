@@ -92,7 +92,7 @@ def _mapped(path: Path) -> Array:
     try:
         # Copy on write: the pages are shared by all trainers, and a tensor may be made of them.
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise BadData(
             f"{path.parent.name}/{path.name} of the dataset is not a readable npy file: {error}."
         ) from error
