@@ -27,12 +27,7 @@ SEED = 42
 
 def contend(order: Order, turns: Turns, engine: str) -> None:
     """Epochs as worker/training/trainer.py runs them, without validation."""
-    training = _Training(order, engine)
-    training.epoch()
-    while turns.wait():
-        for _ in range(order["epochs_a_turn"]):
-            loss = training.epoch()
-        turns.done(loss)
+    turns.take(_Training(order, engine).epoch, order["epochs_a_turn"])
 
 
 class _Training:

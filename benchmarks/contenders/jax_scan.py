@@ -15,12 +15,7 @@ KERAS_EPSILON = 1e-7
 
 def contend(order: Order, turns: Turns) -> None:
     """Epochs by turns."""
-    training = _Training(order)
-    training.epoch()
-    while turns.wait():
-        for _ in range(order["epochs_a_turn"]):
-            loss = training.epoch()
-        turns.done(loss)
+    turns.take(_Training(order).epoch, order["epochs_a_turn"])
 
 
 class _Training:

@@ -19,12 +19,7 @@ def contend(order: Order, turns: Turns, batches: str) -> None:
     """The loop of PyTorch's own introduction."""
     turns.threads = choose_threads(_Training(order, batches).epoch, torch.set_num_threads)
     torch.manual_seed(42)
-    training = _Training(order, batches)
-    training.epoch()
-    while turns.wait():
-        for _ in range(order["epochs_a_turn"]):
-            loss = training.epoch()
-        turns.done(loss)
+    turns.take(_Training(order, batches).epoch, order["epochs_a_turn"])
 
 
 class _Training:

@@ -39,6 +39,14 @@ class Turns:
         wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
         self._answer({"seconds": wall, "cpu_seconds": cpu, "loss": loss, "memory_mb": _peak_mb()})
 
+    def take(self, epoch: Callable[[], float], epochs_a_turn: int) -> None:
+        """Train one epoch unmeasured, then so many each turn; `epoch` gives its mean loss."""
+        epoch()
+        while self.wait():
+            for _ in range(epochs_a_turn):
+                loss = epoch()
+            self.done(loss)
+
     def _answer(self, facts: dict[str, Any]) -> None:
         self._answers.write(json.dumps(facts) + "\n")
         self._answers.flush()

@@ -58,6 +58,7 @@ def _layers_of(spec: TrainSpec) -> list[Any]:
     scale = spec.preprocessing.scale
     front = [] if scale is None else [keras.layers.Rescaling(1 / scale, name="rescaling")]
     configs = [layer.keras_config() for layer in spec.model.layers]
+    # The last layer and what prepares the inputs stay in 32 bits.
     for config in configs[:-1]:
         if config["class_name"] != "Normalization":
             config["config"]["dtype"] = spec.model.dtype_policy
